@@ -1,0 +1,17 @@
+// Package codec turns values into bytes and back: the payloads of sources and sinks, and the state of user types.
+package codec
+
+import "errors"
+
+// Codec encodes and decodes values of one type. It is shared by all tasks and must be safe for concurrent use.
+type Codec[T any] interface {
+	// Decode fills *v, which is zero, from data. *v must not alias data: the buffer is reused.
+	Decode(data []byte, v *T) error
+	// Append appends the encoding of *v to b.
+	Append(b []byte, v *T) ([]byte, error)
+	// ID names the encoding, stable across versions of a program that can read each other's bytes ("json", "cbor/2").
+	ID() string
+}
+
+// ErrTrailing says that data goes on behind the value.
+var ErrTrailing = errors.New("data behind the value")

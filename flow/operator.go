@@ -1,0 +1,61 @@
+package flow
+
+import "context"
+
+// Operator is a stateless step. A task has an instance of its own (newOp is called once per task) and calls it from one
+// goroutine. It must keep no pointer into r or into what Output.Next returned.
+//
+// Optional interfaces: Opener, WatermarkHandler, BatchOperator, io.Closer.
+type Operator[In, Out any] interface {
+	// Process takes one record. An error concerns this record only; what it emitted is taken back.
+	Process(ctx context.Context, r *Record[In], out *Output[Out]) error
+}
+
+// OperatorFunc makes an Operator of a function.
+type OperatorFunc[In, Out any] func(ctx context.Context, r *Record[In], out *Output[Out]) error
+
+// Process calls f.
+func (f OperatorFunc[In, Out]) Process(ctx context.Context, r *Record[In], out *Output[Out]) error {
+	return f(ctx, r, out)
+}
+
+// KeyedOperator is a step that may keep state per key.
+//
+// Optional interfaces: Opener, WatermarkHandler, KeyedBatchOperator, TimerHandler, io.Closer.
+type KeyedOperator[K comparable, In, Out any] interface {
+	Process(ctx context.Context, key K, r *Record[In], out *Output[Out]) error
+}
+
+// BatchOperator is an optional fast path of an Operator: a slice at a time. When record n fails it returns n and the error, with
+// everything emitted for the records before n; the engine decides the record's fate and goes on at n+1. What record n itself
+// emitted must not be in out.
+type BatchOperator[In, Out any] interface {
+	ProcessBatch(ctx context.Context, in []Record[In], out *Output[Out]) (n int, err error)
+}
+
+// KeyedBatchOperator is the same for a KeyedOperator; keys[i] is the slot of in[i]'s key (see Keys).
+type KeyedBatchOperator[K comparable, In, Out any] interface {
+	ProcessBatch(ctx context.Context, keys []Slot, in []Record[In], out *Output[Out]) (n int, err error)
+}
+
+// Opener is called once per task before the first record. State is opened here, and is then as the last committed epoch left it.
+type Opener interface {
+	Open(ctx context.Context, rt Runtime) error
+}
+
+// WatermarkHandler is called when the operator's event time advances, before the mark goes on downstream.
+type WatermarkHandler[Out any] interface {
+	OnWatermark(ctx context.Context, wm Timestamp, out *Output[Out]) error
+}
+
+// TimerHandler is called for timers set by Timers, in order of (time, key group, slot).
+type TimerHandler[K comparable, Out any] interface {
+	OnTimer(ctx context.Context, key K, at Timestamp, out *Output[Out]) error
+}
+
+// Late is a record that came too late, or whose time cannot be right, with the reason in words.
+type Late[T any] struct {
+	Value  T
+	Time   Timestamp
+	Reason string
+}
