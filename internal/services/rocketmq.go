@@ -115,7 +115,7 @@ func (s *Set) rocketMQ(dir, class string, conf map[string]string, jvm ...string)
 }
 
 func readyNameSrv(ctx context.Context, s *Set) error {
-	_, err := remote(ctx, s.NameServer(), getClusterInfo, nil)
+	_, err := remote(ctx, s.NameServer(), getClusterInfo, nil, nil)
 	return err
 }
 
@@ -136,11 +136,11 @@ func readyBroker(ctx context.Context, s *Set) error {
 
 // route returns nil when the name server sends clients of the topic to the broker.
 func (s *Set) route(ctx context.Context, topic string) error {
-	body, err := remote(ctx, s.NameServer(), getRoute, map[string]string{"topic": topic})
+	answer, err := remote(ctx, s.NameServer(), getRoute, map[string]string{"topic": topic}, nil)
 	if err != nil {
 		return err
 	}
-	if !bytes.Contains(body, []byte(`"`+s.Broker()+`"`)) {
+	if !bytes.Contains(answer.body, []byte(`"`+s.Broker()+`"`)) {
 		return fmt.Errorf("the name server has no route of topic %s to %s", topic, s.Broker())
 	}
 	return nil
@@ -153,7 +153,7 @@ func (s *Set) CreateTopic(ctx context.Context, topic string, queues int) error {
 	_, err := remote(ctx, s.Broker(), createTopic, map[string]string{
 		"topic": topic, "defaultTopic": "TBW102", "readQueueNums": n, "writeQueueNums": n, "perm": "6",
 		"topicFilterType": "SINGLE_TAG", "topicSysFlag": "0", "order": "false",
-	})
+	}, nil)
 	if err != nil {
 		return fmt.Errorf("services: create topic %s: %w", topic, err)
 	}

@@ -69,6 +69,14 @@ func table() []service {
 
 func (s *Set) pidFile(name string) string { return filepath.Join(s.dir(name), "pid") }
 
+// provide fetches what a server needs unless it runs already.
+func (s *Set) provide(ctx context.Context, svc service) error {
+	if _, ok := s.running(svc.name); ok {
+		return nil
+	}
+	return svc.fetch(ctx, s)
+}
+
 // start starts a server unless it runs, and waits until it is ready.
 func (s *Set) start(ctx context.Context, svc service) error {
 	if _, ok := ctx.Deadline(); !ok {

@@ -215,7 +215,7 @@ func (s *Set) Up(ctx context.Context, names ...string) error {
 	}
 	return each(picked, func(svc service) error {
 		defer close(done[svc.name])
-		if err := svc.fetch(ctx, s); err != nil {
+		if err := s.provide(ctx, svc); err != nil {
 			return err
 		}
 		for _, need := range svc.needs {
@@ -231,7 +231,7 @@ func (s *Set) Start(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := picked[0].fetch(ctx, s); err != nil {
+	if err := s.provide(ctx, picked[0]); err != nil {
 		return err
 	}
 	return s.start(ctx, picked[0])
