@@ -2,7 +2,8 @@
 // wrong kind or out of range is an error that names the key, its place and what is allowed. Nothing is silently ignored.
 //
 // Fields carry tags: yaml (the key, snake_case), min and max (inclusive bounds of numbers, durations and sizes), oneof (allowed
-// words, separated by commas), required ("true": not empty), doc (one line for the printed configuration). A field may be a
+// words, separated by commas), required ("true": not empty), doc (one line for the printed configuration). Fields without a yaml tag
+// are left alone. A field may be a
 // string, bool, int, int64, uint64, float64, time.Duration, Size, Secret, []string, or a struct of these.
 package conf
 
@@ -201,6 +202,9 @@ func (l *loader) env(root reflect.Value, prefix string, environ []string) {
 func (l *loader) required(root reflect.Value, prefix string) {
 	for i := range root.NumField() {
 		f, v := root.Type().Field(i), root.Field(i)
+		if f.Tag.Get("yaml") == "" {
+			continue
+		}
 		key := join(prefix, f.Tag.Get("yaml"))
 		if v.Kind() == reflect.Struct {
 			l.required(v, key)
@@ -222,6 +226,9 @@ func Keys(t reflect.Type) []string {
 	for i := range t.NumField() {
 		f := t.Field(i)
 		name := f.Tag.Get("yaml")
+		if name == "" {
+			continue
+		}
 		if f.Type.Kind() == reflect.Struct {
 			for _, k := range Keys(f.Type) {
 				keys = append(keys, name+"."+k)
@@ -247,6 +254,9 @@ func lookup(root reflect.Value, key string) (v reflect.Value, tag reflect.Struct
 }
 
 func field(v reflect.Value, name string) (reflect.Value, reflect.StructTag, bool) {
+	if name == "" {
+		return reflect.Value{}, "", false
+	}
 	for i := range v.NumField() {
 		if f := v.Type().Field(i); f.Tag.Get("yaml") == name {
 			return v.Field(i), f.Tag, true
@@ -258,7 +268,9 @@ func field(v reflect.Value, name string) (reflect.Value, reflect.StructTag, bool
 func keysOf(t reflect.Type) []string {
 	keys := make([]string, 0, t.NumField())
 	for i := range t.NumField() {
-		keys = append(keys, t.Field(i).Tag.Get("yaml"))
+		if key := t.Field(i).Tag.Get("yaml"); key != "" {
+			keys = append(keys, key)
+		}
 	}
 	return keys
 }

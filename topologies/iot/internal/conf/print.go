@@ -33,6 +33,9 @@ func (p *printer) section(v reflect.Value, section, indent string) {
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
 		name := f.Tag.Get("yaml")
+		if name == "" {
+			continue
+		}
 		key := join(section, name)
 		if doc := f.Tag.Get("doc"); doc != "" {
 			p.line("%s# %s", indent, doc)
