@@ -81,7 +81,7 @@ func (s *Set) clear() error {
 	if err := os.RemoveAll(s.opts.Dir); err != nil {
 		return err
 	}
-	return each(s.known, s.portsFree)
+	return each(s.known, func(svc service) error { return s.portsFree(context.Background(), svc) })
 }
 
 func (s *Set) killAll() error {

@@ -98,7 +98,7 @@ func (s *Set) start(ctx context.Context, svc service) error {
 			return fmt.Errorf("services: %s needs %s, which does not run; start that first", svc.name, need)
 		}
 	}
-	if err := s.portsFree(svc); err != nil {
+	if err := s.portsFree(ctx, svc); err != nil {
 		return err
 	}
 	argv, err := svc.configure(ctx, s, dir)
@@ -125,9 +125,9 @@ func (s *Set) start(ctx context.Context, svc service) error {
 }
 
 // portsFree says which port of the server another process has.
-func (s *Set) portsFree(svc service) error {
+func (s *Set) portsFree(ctx context.Context, svc service) error {
 	for _, base := range svc.ports {
-		l, err := net.Listen("tcp", s.addr(base))
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", s.addr(base))
 		if err != nil {
 			return fmt.Errorf("services: %s: port %d is taken by a process that is not ours (%w); "+
 				"stop it or use another port offset", svc.name, s.port(base), err)

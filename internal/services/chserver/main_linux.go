@@ -108,16 +108,22 @@ func stopOnSignal(port int, stopping *atomic.Bool) {
 	signal.Notify(c, syscall.SIGTERM, os.Interrupt)
 	<-c
 	stopping.Store(true)
+	if err := endLastQuery(port); err != nil {
+		log.Fatal(err) // such as not listening yet: nothing to end in order
+	}
+}
+
+func endLastQuery(port int) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	const kill = "KILL QUERY WHERE query LIKE '%sleepEachRow(1) FROM system.numbers%' AND query_id != queryID()"
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, fmt.Sprintf("http://127.0.0.1:%d/", port), strings.NewReader(kill))
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		log.Fatal(err) // not listening yet: nothing to end in order
+		return err
 	}
-	_ = resp.Body.Close()
+	return resp.Body.Close()
 }

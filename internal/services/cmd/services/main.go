@@ -26,16 +26,15 @@ flags:
 `
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx); err != nil {
+	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		stop()
-		os.Exit(1) //nolint:gocritic // stop was called
+		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context) error {
+func run() error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	var opts services.Options
 	flag.IntVar(&opts.PortOffset, "offset", 0, "number added to every port: a multiple of 100; each offset is a set of its own")
 	flag.StringVar(&opts.Dir, "dir", "", "state folder of the set (default set-OFFSET in the services folder)")
