@@ -92,3 +92,5 @@ func (p Problem) Error() string {
 func (p Problem) Is(target error) bool { return target == ErrInvalid }
 
 var errNoEncoding = errors.New("a SinkFunc's blocks have no encoding: write a Sink to use the outbox")
+
+var errSwallowed = errors.New("a batch was acked 4 times without reaching its handler: a middleware of the router swallows messages (IgnoreErrors, PoisonQueue, Deduplicator …); take it off this topology's handlers")

@@ -54,6 +54,8 @@ type Traits struct {
 	Horizon time.Duration
 	// DedupTTL is how long the operator remembers ids, 0 if it does not.
 	DedupTTL time.Duration
+	// Async: the operator waits for answers outside its task.
+	Async bool
 	// Loses says in a few words what a crash loses when state is kept in memory only.
 	Loses string
 }
@@ -96,6 +98,14 @@ func Options(o ...Option) Option {
 	}
 }
 
+// Problem adds something that is wrong with the configuration, for Validate to report; cure says what to do.
+func (c *NodeConfig) Problem(what, cure string) {
+	if cure != "" {
+		what += ": " + cure
+	}
+	c.problems = append(c.problems, what)
+}
+
 // Configure applies opts to c and returns it. Operators call it once, when the graph is built.
 func Configure[C Configurable, O ~func(Configurable)](c C, opts []O) C {
 	for _, o := range opts {
@@ -135,5 +145,6 @@ func With(cfg Configurable) Option {
 		if from.Traits != (Traits{}) {
 			to.Traits = from.Traits
 		}
+		to.problems = append(to.problems, from.problems...)
 	}
 }

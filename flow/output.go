@@ -47,3 +47,6 @@ func (o *Output[T]) full() {
 	copy(b, o.buf)
 	o.buf = b
 }
+
+// Undo takes back the last n records emitted in this call: for a BatchOperator whose record n failed half-way.
+func (o *Output[T]) Undo(n int) { o.truncate(len(o.buf) - n) }

@@ -8,15 +8,6 @@ type Runtime struct {
 	n *nodeTask
 }
 
-// nodeTask is one node within one task.
-type nodeTask struct {
-	topology string
-	node     string
-	task     int
-	clock    Clock
-	log      *slog.Logger
-}
-
 // Topology is the topology's name.
 func (r Runtime) Topology() string { return r.n.topology }
 
@@ -31,3 +22,6 @@ func (r Runtime) Clock() Clock { return r.n.clock }
 
 // Log has the topology and node as attributes.
 func (r Runtime) Log() *slog.Logger { return r.n.log }
+
+// Count adds n to a counter of the node. Names are snake_case. Call it per batch, not per record.
+func (r Runtime) Count(name string, n int64) { r.n.count(name, n) }

@@ -1,0 +1,547 @@
+package flow
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/millrace-stream/millrace/flow/codec"
+)
+
+// AsyncOperator asks outside systems without holding up its task. Results keep the order of the inputs. One instance serves one task;
+// Try is called by that task, Call by up to Concurrency goroutines at once.
+//
+// Delivery: inputs that wait for an answer are state. They are written with the epoch and asked again after a restart, before new
+// input, so a call is made at least once.
+type AsyncOperator[In, Out any] interface {
+	// Try answers an input at once, if that needs no waiting: done says so, and what was emitted goes on. It must not block.
+	Try(ctx context.Context, r *Record[In], out *Output[Out]) (done bool, err error)
+	// Call answers a batch of inputs: answers[i] is for in[i]. An error is that of the whole call; a transient one, a timeout
+	// included, is tried again in place for as long as it takes, a permanent one is tried again record by record.
+	Call(ctx context.Context, in []Record[In], answers []Answer[Out]) error
+}
+
+// Answer is the result for one input.
+type Answer[Out any] struct {
+	Value Out
+	// Drop: nothing goes on for this input.
+	Drop bool
+	// Err is this input's own error, with its fate.
+	Err error
+}
+
+// AsyncConfig configures ApplyAsync.
+type AsyncConfig struct {
+	NodeConfig
+	// Capacity is how many inputs may wait per task; at it the task takes no more. Defaults to 1,024.
+	Capacity int
+	// Concurrency is how many calls are under way per task. Defaults to 4.
+	Concurrency int
+	// BatchSize is the most inputs in one call. Defaults to 128.
+	BatchSize int
+	// Timeout bounds one call; what takes longer is tried again. Defaults to 10 s.
+	Timeout time.Duration
+	// Codec encodes waiting inputs, a codec.Codec[In]. Defaults to CBOR by field name.
+	Codec any
+}
+
+// ApplyAsync adds an operator that waits for answers from outside. It ends its task: what stands behind it has a task of its own.
+func ApplyAsync[In, Out any, Op AsyncOperator[In, Out]](s Stream[In], name string, newOp func() Op, cfg AsyncConfig, opts ...NodeOption) Stream[Out] {
+	in := s.stream()
+	c := Configure(&cfg, opts)
+	c.Traits.Async = true
+	if c.Traits.Kind == "" {
+		c.Traits.Kind = "async"
+	}
+	c.Capacity, c.Concurrency = orDefault(c.Capacity, 1024), orDefault(c.Concurrency, 4)
+	c.BatchSize = orDefault(c.BatchSize, 128)
+	c.Timeout = time.Duration(orDefault(int(c.Timeout), int(10*time.Second)))
+	var code codec.Codec[In] = codec.CBOR[In]()
+	if c.Codec != nil {
+		own, ok := c.Codec.(codec.Codec[In])
+		if !ok {
+			c.Problem(fmt.Sprintf("the codec is %T, not one of %T", c.Codec, *new(In)), "give a codec of the input's type")
+		} else {
+			code = own
+		}
+	}
+	if c.Capacity < 1 || c.Concurrency < 1 || c.BatchSize < 1 || c.Timeout < 0 {
+		c.Problem("capacity, concurrency, batch size or timeout is negative", "leave them 0 for the defaults")
+	}
+	n := in.t.addOperator(name, &c.NodeConfig, in.timed)
+	p := newPort[Out](in.t, n, "").like(in.timed, true)
+	in.connect(n, func(b *builder) receiver[In] {
+		t := b.u.newTask(b.t.id+">"+name, b.t.index)
+		t.lo, t.hi = b.t.lo, b.t.hi
+		b.t.children = append(b.t.children, t)
+		tb := &builder{u: b.u, t: t, shared: map[*node]any{}}
+		op := newOp()
+		st := &asyncStage[In, Out]{
+			nodeTask: newNodeTask(tb, n), op: op, cfg: c, code: code, next: p.build(tb),
+			done: make(chan asyncDone[Out], c.Concurrency), wake: make(chan struct{}, 1),
+		}
+		t.async = st
+		st.nodeTask.open(op)
+		t.openers = append(t.openers, func(context.Context) error { return st.restore() })
+		send := &asyncSender[In, Out]{t: b.t, to: st, free: make(chan *asyncBatch[In, Out], mailboxSize+2)}
+		b.t.ends = append(b.t.ends, send.flush)
+		return send
+	})
+	return p
+}
+
+func orDefault(v, d int) int {
+	if v == 0 {
+		return d
+	}
+	return v
+}
+
+// asyncPart is an asyncStage without its types.
+type asyncPart interface {
+	step() bool
+	collect(w *changes) (int, error)
+	// empty is nil when nothing waits, else a channel closed when nothing does any more.
+	empty() <-chan struct{}
+	nudge()
+	size() int
+}
+
+func (u *unit) wakeAsync() {
+	for _, t := range u.tasks {
+		if t.async != nil {
+			t.async.nudge()
+		}
+	}
+}
+
+// asyncSender copies batches over to the async operator's task.
+type asyncSender[In, Out any] struct {
+	t       *task
+	to      *asyncStage[In, Out]
+	pending *asyncBatch[In, Out]
+	free    chan *asyncBatch[In, Out]
+}
+
+type asyncBatch[In, Out any] struct {
+	to    *asyncStage[In, Out]
+	recs  []Record[In]
+	marks []posMark
+	free  chan *asyncBatch[In, Out]
+}
+
+func (s *asyncSender[In, Out]) batch() *asyncBatch[In, Out] {
+	if s.pending == nil {
+		select {
+		case s.pending = <-s.free:
+		default:
+			s.pending = &asyncBatch[In, Out]{to: s.to, free: s.free}
+		}
+	}
+	return s.pending
+}
+
+func (s *asyncSender[In, Out]) push(batch []Record[In]) {
+	if s.t.err != nil {
+		return
+	}
+	b := s.batch()
+	b.recs = append(b.recs, batch...)
+	if len(b.recs) >= MaxBatch {
+		s.flush()
+	}
+}
+
+func (s *asyncSender[In, Out]) mark(m mark) {
+	if s.t.err != nil || m.kind == markSilent {
+		return
+	}
+	b := s.batch()
+	b.marks = append(b.marks, posMark{len(b.recs), m})
+}
+
+func (s *asyncSender[In, Out]) flush() {
+	if b := s.pending; b != nil {
+		s.pending = nil
+		s.t.u.post(s.to.t, b)
+	}
+}
+
+func (b *asyncBatch[In, Out]) run(*task) {
+	b.to.take(b.recs, b.marks)
+	clear(b.recs)
+	b.recs, b.marks = b.recs[:0], b.marks[:0]
+	select {
+	case b.free <- b:
+	default:
+	}
+}
+
+// asyncStage holds inputs in order until their answers are there.
+type asyncStage[In, Out any] struct {
+	*nodeTask
+	op   AsyncOperator[In, Out]
+	cfg  *AsyncConfig
+	code codec.Codec[In]
+	next receiver[Out]
+	out  Output[Out]
+
+	ring  []asyncSlot[In, Out] // from head on, in order
+	head  uint64               // number of ring[0]
+	ask   []uint64             // inputs not yet asked for
+	waits int                  // records in the ring
+	calls int                  // under way
+	done  chan asyncDone[Out]
+	held  []asyncDone[Out] // came during a pause
+	wake  chan struct{}
+	dirty bool
+
+	mu      sync.Mutex
+	pending int
+	onEmpty chan struct{}
+}
+
+type asyncSlot[In, Out any] struct {
+	rec    Record[In]
+	m      mark
+	isMark bool
+	ready  bool
+	answer Answer[Out]
+}
+
+type asyncDone[Out any] struct {
+	numbers []uint64
+	answers []Answer[Out]
+}
+
+func (s *asyncStage[In, Out]) nudge() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (s *asyncStage[In, Out]) empty() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pending == 0 {
+		return nil
+	}
+	if s.onEmpty == nil {
+		s.onEmpty = make(chan struct{})
+	}
+	return s.onEmpty
+}
+
+func (s *asyncStage[In, Out]) size() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pending
+}
+
+func (s *asyncStage[In, Out]) setPending() {
+	s.mu.Lock()
+	s.pending = len(s.ring)
+	if s.pending == 0 && s.onEmpty != nil {
+		close(s.onEmpty)
+		s.onEmpty = nil
+	}
+	s.mu.Unlock()
+}
+
+// step handles one event of the task. While the unit is paused inputs are taken beyond the capacity, so that the queues drain, and
+// answers wait.
+func (s *asyncStage[In, Out]) step() bool {
+	u := s.t.u
+	paused := u.paused.Load()
+	if !paused {
+		held := s.held
+		s.held = nil
+		for _, d := range held {
+			s.settle(d)
+		}
+		s.dispatch()
+	}
+	box := s.t.box
+	if !paused && s.waits >= s.cfg.Capacity {
+		box = nil
+	}
+	select {
+	case m := <-box:
+		s.t.handle(m)
+	case d := <-s.done:
+		s.calls--
+		s.settle(d)
+	case <-s.wake:
+	case <-s.t.quit:
+		for s.calls > 0 { // calls end with the unit's context
+			<-s.done
+			s.calls--
+		}
+		return false
+	}
+	return true
+}
+
+// settle takes answers, unless the unit is paused: then they wait.
+func (s *asyncStage[In, Out]) settle(d asyncDone[Out]) {
+	u := s.t.u
+	u.inflight.Add(1)
+	defer u.finished()
+	if u.paused.Load() {
+		s.held = append(s.held, d)
+		return
+	}
+	for i, n := range d.numbers {
+		slot := &s.ring[n-s.head]
+		slot.ready, slot.answer = true, d.answers[i]
+	}
+	s.release()
+	s.t.endMessage()
+}
+
+// release sends on what is ready at the head.
+func (s *asyncStage[In, Out]) release() {
+	n := 0
+	for n < len(s.ring) && (s.ring[n].isMark || s.ring[n].ready) && s.t.err == nil {
+		slot := &s.ring[n]
+		n++
+		s.dirty = true
+		if slot.isMark {
+			s.out.buf = flushTo(s.out.buf, s.next, s.stats)
+			s.next.mark(slot.m)
+			continue
+		}
+		s.waits--
+		if slot.answer.Err != nil {
+			s.attempts = 0
+			s.fate(slot.answer.Err, letterOf(&slot.rec))
+			continue
+		}
+		if !slot.answer.Drop {
+			*s.out.Next(slot.rec.Time, slot.rec.Meta) = slot.answer.Value
+			if len(s.out.buf) >= MaxBatch {
+				s.out.buf = flushTo(s.out.buf, s.next, s.stats)
+			}
+		}
+	}
+	if n > 0 {
+		rest := copy(s.ring, s.ring[n:])
+		clear(s.ring[rest:])
+		s.ring = s.ring[:rest]
+		s.head += uint64(n)
+	}
+	s.out.buf = flushTo(s.out.buf, s.next, s.stats)
+	s.setPending()
+}
+
+// take takes inputs from the task upstream.
+func (s *asyncStage[In, Out]) take(recs []Record[In], marks []posMark) {
+	if s.t.err != nil {
+		return
+	}
+	s.stats.in.Add(int64(len(recs)))
+	from := 0
+	for _, pm := range marks {
+		s.takeRecords(recs[from:pm.at])
+		from = pm.at
+		if len(s.ring) == 0 {
+			s.out.buf = flushTo(s.out.buf, s.next, s.stats)
+			s.next.mark(pm.m)
+		} else {
+			s.ring = append(s.ring, asyncSlot[In, Out]{m: pm.m, isMark: true})
+			s.dirty = true
+		}
+	}
+	s.takeRecords(recs[from:])
+	s.out.buf = flushTo(s.out.buf, s.next, s.stats)
+	s.setPending()
+	if !s.t.u.paused.Load() {
+		s.dispatch()
+	}
+}
+
+func (s *asyncStage[In, Out]) takeRecords(recs []Record[In]) {
+	for i := 0; i < len(recs) && s.t.err == nil; {
+		if len(s.ring) == 0 {
+			done, err := s.try(&recs[i])
+			if err != nil {
+				if !s.fate(err, letterOf(&recs[i])) {
+					i++
+				}
+				continue
+			}
+			s.attempts = 0
+			if done {
+				i++
+				continue
+			}
+		}
+		s.ask = append(s.ask, s.head+uint64(len(s.ring)))
+		s.ring = append(s.ring, asyncSlot[In, Out]{rec: recs[i]})
+		s.waits++
+		s.dirty = true
+		i++
+	}
+}
+
+func (s *asyncStage[In, Out]) try(r *Record[In]) (done bool, err error) {
+	before := len(s.out.buf)
+	defer func() {
+		if p := recover(); p != nil {
+			err = panicError(p)
+		}
+		if err != nil {
+			s.out.truncate(before)
+		}
+	}()
+	return s.op.Try(s.t.ctx, r, &s.out)
+}
+
+// dispatch starts calls for what was not asked yet.
+func (s *asyncStage[In, Out]) dispatch() {
+	for s.calls < s.cfg.Concurrency && len(s.ask) > 0 && s.t.err == nil {
+		n := min(len(s.ask), s.cfg.BatchSize)
+		numbers := append([]uint64(nil), s.ask[:n]...)
+		s.ask = s.ask[:copy(s.ask, s.ask[n:])]
+		in := make([]Record[In], n)
+		for i, k := range numbers {
+			in[i] = s.ring[k-s.head].rec
+		}
+		s.calls++
+		go func() { s.done <- asyncDone[Out]{numbers, s.call(in)} }()
+	}
+}
+
+// call makes a call until it is answered or the unit ends.
+func (s *asyncStage[In, Out]) call(in []Record[In]) []Answer[Out] {
+	answers := make([]Answer[Out], len(in))
+	for try := 1; ; try++ {
+		err := s.once(in, answers)
+		if err == nil {
+			for i := range answers {
+				if IsTransient(answers[i].Err) {
+					answers[i] = s.call(in[i : i+1])[0]
+				}
+			}
+			return answers
+		}
+		if s.t.ctx.Err() != nil {
+			for i := range answers {
+				answers[i].Err = ErrStopped
+			}
+			return answers
+		}
+		if !IsTransient(err) {
+			if len(in) == 1 {
+				answers[0] = Answer[Out]{Err: err}
+				return answers
+			}
+			for i := range in {
+				answers[i] = s.call(in[i : i+1])[0]
+			}
+			return answers
+		}
+		s.stats.retries.Add(1)
+		if try == 1 || try%12 == 0 {
+			s.log.Warn("call failed, trying again", "err", err, "attempt", try, "inputs", len(in))
+		}
+		_ = s.clock.Sleep(s.t.ctx, backoff(try))
+	}
+}
+
+func (s *asyncStage[In, Out]) once(in []Record[In], answers []Answer[Out]) (err error) {
+	ctx, cancel := context.WithTimeout(s.t.ctx, s.cfg.Timeout)
+	defer cancel()
+	defer func() {
+		if p := recover(); p != nil {
+			err = panicError(p)
+		}
+	}()
+	clear(answers)
+	err = s.op.Call(ctx, in, answers)
+	if err != nil && ctx.Err() != nil && s.t.ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+		err = Transient(fmt.Errorf("no answer within %v: %w", s.cfg.Timeout, err))
+	}
+	return err
+}
+
+// Waiting inputs are stored as one value per task, anew when they have changed.
+
+const spaceAsync = 2
+
+func (s *asyncStage[In, Out]) collect(w *changes) (int, error) {
+	if !s.dirty {
+		return 0, nil
+	}
+	s.dirty = false
+	w.space(s.t.u.nodeID(s.node), spaceAsync)
+	w.buf = append(w.buf, s.t.id...)
+	w.value()
+	if len(s.ring) == 0 {
+		w.delete()
+		return 1, nil
+	}
+	var b []byte
+	for i := range s.ring {
+		slot := &s.ring[i]
+		if slot.isMark {
+			w.buf = append(w.buf, 1, byte(slot.m.kind))
+			w.appendUint64(uint64(slot.m.wm))
+			continue
+		}
+		var err error
+		if b, err = s.code.Append(b[:0], &slot.rec.Value); err != nil {
+			return 1, &NodeError{s.topology, s.node, fmt.Errorf("a waiting input cannot be encoded: %w", err)}
+		}
+		w.buf = append(w.buf, 0)
+		w.appendUint64(uint64(slot.rec.Time))
+		w.buf = binary.AppendUvarint(w.buf, uint64(len(b)))
+		w.buf = append(w.buf, b...)
+	}
+	w.put()
+	return 1, nil
+}
+
+func (s *asyncStage[In, Out]) restore() error {
+	u := s.t.u
+	if u.db == nil {
+		return nil
+	}
+	v, ok, err := u.db.Get(append(nodePrefix(u.nodeID(s.node), spaceAsync), s.t.id...))
+	if err != nil || !ok {
+		return err
+	}
+	bad := &NodeError{s.topology, s.node, errCorrupt}
+	for len(v) > 0 {
+		kind := v[0]
+		v = v[1:]
+		if len(v) < 9 {
+			return bad
+		}
+		if kind == 1 {
+			s.ring = append(s.ring, asyncSlot[In, Out]{isMark: true, m: mark{markKind(v[0]), Timestamp(binary.BigEndian.Uint64(v[1:]))}})
+			v = v[9:]
+			continue
+		}
+		t := Timestamp(binary.BigEndian.Uint64(v))
+		n, w := binary.Uvarint(v[8:])
+		if w <= 0 || uint64(len(v)-8-w) < n {
+			return bad
+		}
+		v = v[8+w:]
+		slot := asyncSlot[In, Out]{rec: Record[In]{Time: t}}
+		if err := s.code.Decode(v[:n], &slot.rec.Value); err != nil {
+			return &NodeError{s.topology, s.node, err}
+		}
+		v = v[n:]
+		s.ask = append(s.ask, uint64(len(s.ring)))
+		s.ring = append(s.ring, slot)
+		s.waits++
+	}
+	s.setPending()
+	return nil
+}

@@ -1,0 +1,281 @@
+package flow
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/millrace-stream/millrace/flow/codec"
+)
+
+// State is free-form state of one value per key, each written by itself: for values that are not dense. Open it by OpenState.
+//
+// State: one entry per key that was set and not deleted. Order and concurrency: it belongs to its task.
+type State[K comparable, V any] struct {
+	keys  Keys[K]
+	own   *Keys[K]
+	vals  map[Slot]*V
+	code  codec.Codec[V]
+	dirty map[Slot]struct{}
+	gone  map[string]uint16 // key bytes of deleted entries, with their group
+	s     *nodeState
+	space byte
+}
+
+// StateOption configures OpenState.
+type StateOption func(Configurable)
+
+// StateCodec sets how values are stored. Defaults to CBOR by field name.
+func StateCodec[V any](c codec.Codec[V]) StateOption {
+	return StateOption(SetOption(func(cfg *stateConfig) { cfg.codec = c }))
+}
+
+type stateConfig struct {
+	NodeConfig
+	codec any
+}
+
+// OpenState opens the named state of a keyed operator. Call it in Open; the keys are opened if they are not.
+func OpenState[K comparable, V any](rt Runtime, name string, s *State[K, V], opts ...StateOption) error {
+	cfg := Configure(&stateConfig{}, opts)
+	if len(cfg.problems) > 0 {
+		return fmt.Errorf("state %q: %s", name, cfg.problems[0])
+	}
+	s.s = rt.n.state()
+	if own, ok := s.s.keys.(*Keys[K]); ok {
+		s.own = own
+	} else if err := OpenKeys(rt, &s.keys); err != nil {
+		return err
+	} else {
+		s.own = &s.keys
+	}
+	s.code = codec.CBOR[V]()
+	if cfg.codec != nil {
+		c, ok := cfg.codec.(codec.Codec[V])
+		if !ok {
+			return fmt.Errorf("state %q: the codec is %T, not one of %T", name, cfg.codec, *new(V))
+		}
+		s.code = c
+	}
+	s.vals, s.dirty, s.gone = map[Slot]*V{}, map[Slot]struct{}{}, map[string]uint16{}
+	s.space = s.s.nextSpace("state", name, s.code.ID(), s)
+	return s.s.load(s.space, func(_ uint16, rest, value []byte) error {
+		k, ok := s.own.t.code.decode(rest)
+		if !ok {
+			return errCorrupt
+		}
+		v := new(V)
+		if err := s.code.Decode(value, v); err != nil {
+			return fmt.Errorf("state %q: %w", name, err)
+		}
+		slot := s.own.Find(k)
+		s.own.Retain(slot)
+		s.vals[slot] = v
+		return nil
+	}, nil)
+}
+
+// Get returns the key's value to be changed in place, new and zero if there was none; it is written with the epoch. The pointer is
+// valid until the call it was asked in returns.
+func (s *State[K, V]) Get(key K) *V {
+	slot := s.own.Find(key)
+	v := s.vals[slot]
+	if v == nil {
+		v = new(V)
+		s.vals[slot] = v
+		s.own.Retain(slot)
+	}
+	s.dirty[slot] = struct{}{}
+	return v
+}
+
+// Peek returns the key's value, nil if there is none. It must not be changed.
+func (s *State[K, V]) Peek(key K) *V { return s.vals[s.own.Find(key)] }
+
+// Delete forgets the key's value.
+func (s *State[K, V]) Delete(key K) {
+	slot := s.own.Find(key)
+	if s.vals[slot] == nil {
+		return
+	}
+	delete(s.vals, slot)
+	delete(s.dirty, slot)
+	if s.s.u.db != nil {
+		s.gone[string(s.own.t.code.append(nil, key))] = s.own.groupOf(slot)
+	}
+	s.own.Release(slot)
+}
+
+// Len is the number of keys with a value.
+func (s *State[K, V]) Len() int { return len(s.vals) }
+
+func (s *State[K, V]) collect(w *changes) {
+	for k, group := range s.gone {
+		w.key(s.s.id, s.space, group)
+		w.buf = append(w.buf, k...)
+		w.delete()
+	}
+	clear(s.gone)
+	for slot := range s.dirty {
+		w.key(s.s.id, s.space, s.own.groupOf(slot))
+		w.buf = s.own.t.code.append(w.buf, s.own.Key(slot))
+		w.value()
+		b, err := s.code.Append(w.buf, s.vals[slot])
+		if err != nil {
+			s.s.u.fail(&NodeError{s.s.u.t.name, s.s.n.name, fmt.Errorf("state of key %v cannot be encoded: %w", s.own.Key(slot), err)})
+			return
+		}
+		w.buf = b
+		w.put()
+	}
+	clear(s.dirty)
+}
+
+// Timers are event-time timers per key: the operator's OnTimer is called when the watermark reaches them, in order of time, key
+// group and slot. One timer per key and time. Open it by OpenTimers.
+//
+// State: one entry per timer that is set.
+type Timers[K comparable] struct {
+	own   *Keys[K]
+	keys  Keys[K]
+	heap  []timerEntry
+	set   map[timerEntry]bool
+	s     *nodeState
+	fresh map[timerEntry]bool // changed since the last epoch: true set, false gone
+	names map[timerEntry]string
+}
+
+type timerEntry struct {
+	at    Timestamp
+	group uint16
+	slot  Slot
+}
+
+func (a timerEntry) less(b timerEntry) bool {
+	if a.at != b.at {
+		return a.at < b.at
+	}
+	if a.group != b.group {
+		return a.group < b.group
+	}
+	return a.slot < b.slot
+}
+
+// timerQueue is what a keyed stage asks when the watermark advances.
+type timerQueue interface {
+	pop(wm Timestamp) (slot Slot, at Timestamp, ok bool)
+	done(slot Slot)
+}
+
+// OpenTimers opens the node's timers. Call it in Open; the operator must have OnTimer.
+func OpenTimers[K comparable](rt Runtime, t *Timers[K]) error {
+	t.s = rt.n.state()
+	if own, ok := t.s.keys.(*Keys[K]); ok {
+		t.own = own
+	} else if err := OpenKeys(rt, &t.keys); err != nil {
+		return err
+	} else {
+		t.own = &t.keys
+	}
+	t.set, t.fresh, t.names = map[timerEntry]bool{}, map[timerEntry]bool{}, map[timerEntry]string{}
+	t.s.fingerprint("timers")
+	t.s.tables = append(t.s.tables, t)
+	rt.n.timers = t
+	return t.s.load(spaceTimes, func(_ uint16, rest, _ []byte) error {
+		if len(rest) < 8 {
+			return errCorrupt
+		}
+		k, ok := t.own.t.code.decode(rest[8:])
+		if !ok {
+			return errCorrupt
+		}
+		t.push(t.own.Find(k), Timestamp(timeOf(binary.BigEndian.Uint64(rest))))
+		return nil
+	}, func() { clear(t.fresh); clear(t.names) })
+}
+
+// Set sets a timer; setting it again does nothing.
+func (t *Timers[K]) Set(key K, at Timestamp) { t.push(t.own.Find(key), at) }
+
+func (t *Timers[K]) push(slot Slot, at Timestamp) {
+	e := timerEntry{at, t.own.groupOf(slot), slot}
+	if t.set[e] {
+		return
+	}
+	t.set[e] = true
+	t.change(e, true)
+	t.own.Retain(slot)
+	h := append(t.heap, e)
+	for i := len(h) - 1; i > 0 && h[i].less(h[(i-1)/2]); i = (i - 1) / 2 {
+		h[i], h[(i-1)/2] = h[(i-1)/2], h[i]
+	}
+	t.heap = h
+}
+
+func (t *Timers[K]) change(e timerEntry, set bool) {
+	if t.s.u.db == nil {
+		return
+	}
+	t.fresh[e] = set
+	t.names[e] = string(t.own.t.code.append(nil, t.own.Key(e.slot)))
+}
+
+// Clear takes a timer back.
+func (t *Timers[K]) Clear(key K, at Timestamp) {
+	slot := t.own.Find(key)
+	e := timerEntry{at, t.own.groupOf(slot), slot}
+	if !t.set[e] {
+		return
+	}
+	delete(t.set, e) // its place in the heap is passed over
+	t.change(e, false)
+	t.own.Release(slot)
+}
+
+func (t *Timers[K]) pop(wm Timestamp) (Slot, Timestamp, bool) {
+	for len(t.heap) > 0 && t.heap[0].at <= wm {
+		e := t.heap[0]
+		h := t.heap
+		n := len(h) - 1
+		h[0] = h[n]
+		h = h[:n]
+		for i := 0; ; {
+			c := 2*i + 1
+			if c >= n {
+				break
+			}
+			if c+1 < n && h[c+1].less(h[c]) {
+				c++
+			}
+			if !h[c].less(h[i]) {
+				break
+			}
+			h[i], h[c] = h[c], h[i]
+			i = c
+		}
+		t.heap = h
+		if t.set[e] {
+			delete(t.set, e)
+			t.change(e, false)
+			return e.slot, e.at, true
+		}
+	}
+	return 0, 0, false
+}
+
+func (t *Timers[K]) done(slot Slot) { t.own.Release(slot) }
+
+func (t *Timers[K]) collect(w *changes) {
+	for e, set := range t.fresh {
+		w.key(t.s.id, spaceTimes, e.group)
+		w.appendUint64(orderedTime(int64(e.at)))
+		w.buf = append(w.buf, t.names[e]...)
+		if set {
+			w.value()
+			w.put()
+		} else {
+			w.delete()
+		}
+	}
+	clear(t.fresh)
+	clear(t.names)
+}

@@ -1,0 +1,335 @@
+package flow
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// exchange is one KeyBy at run time: P worker tasks that own the key groups, fed by every task upstream.
+type exchange struct {
+	id    int
+	owner string // node after which its watermarks are stored
+	fused bool   // one partition and one worker: no exchange at all
+	tasks []*task
+	// gates hold the merged watermarks of each worker.
+	gates []*gate
+	make  func(b *builder) any // builds a worker's receiver: *exchangeWorker[K, T]
+	ins   map[string]int       // input of each sending task
+	parts int
+	// restored are the inputs that the store knew, until they are registered again.
+	restored map[string]valveInput
+}
+
+func (e *keying[K, T]) exchange() *exchange {
+	if e.in == nil || e.owner == nil {
+		return nil
+	}
+	x := &exchange{id: e.part.id, owner: e.owner.name, parts: e.part.parallelism, ins: map[string]int{}}
+	x.make = func(b *builder) any {
+		w := &exchangeWorker[K, T]{entry: newKeyedEntry(b, e, b.t)}
+		w.gate = b.t.gate
+		return w
+	}
+	return x
+}
+
+// worker of a key group.
+func (x *exchange) worker(group uint64) int { return int(group) * len(x.tasks) / KeyGroups }
+
+// gate merges the marks of a worker's inputs.
+type gate struct {
+	valve valve
+	emit  func(mark)
+}
+
+// keyedEntry turns records into records with slots.
+type keyedEntry[K comparable, T any] struct {
+	key    func(T) K
+	code   *keyBytes[K]
+	tab    *keyTable[K]
+	keys   []K
+	hashes []uint64
+	slots  []Slot
+	next   keyedReceiver[T]
+	t      *task
+}
+
+func newKeyedEntry[K comparable, T any](b *builder, e *keying[K, T], t *task) *keyedEntry[K, T] {
+	tab := newKeyTable(e.code, b.u.seed)
+	t.tables = append(t.tables, tab)
+	return &keyedEntry[K, T]{key: e.key, code: e.code, tab: tab, t: t, next: e.build(b, tab)}
+}
+
+func (k *keyedEntry[K, T]) push(batch []Record[T]) {
+	if k.t.err != nil || len(batch) == 0 {
+		return
+	}
+	keys := k.fill(batch)
+	if cap(k.hashes) < len(keys) {
+		k.hashes = make([]uint64, max(MaxBatch, len(keys)))
+	}
+	h := k.hashes[:len(keys)]
+	k.code.hashAll(keys, h)
+	k.pushHashed(h, keys, batch)
+}
+
+func (k *keyedEntry[K, T]) fill(batch []Record[T]) []K {
+	if cap(k.keys) < len(batch) {
+		k.keys = make([]K, max(MaxBatch, len(batch)))
+		k.slots = make([]Slot, cap(k.keys))
+	}
+	keys := k.keys[:len(batch)]
+	for i := range batch {
+		keys[i] = k.key(batch[i].Value)
+	}
+	return keys
+}
+
+func (k *keyedEntry[K, T]) pushHashed(hashes []uint64, keys []K, batch []Record[T]) {
+	slots := k.slots[:len(keys)]
+	k.tab.lookup(keys, hashes, slots)
+	k.next.pushKeyed(slots, batch)
+}
+
+func (k *keyedEntry[K, T]) mark(m mark) {
+	if m.kind != markSilent {
+		k.next.mark(m)
+	}
+}
+
+// posMark is a mark within a batch, before record at.
+type posMark struct {
+	at int
+	m  mark
+}
+
+// exchangeBatch is what crosses from a task to a worker.
+type exchangeBatch[K comparable, T any] struct {
+	w      *exchangeWorker[K, T]
+	in     int
+	recs   []Record[T]
+	hashes []uint64
+	marks  []posMark
+	free   chan *exchangeBatch[K, T]
+}
+
+func (b *exchangeBatch[K, T]) run(t *task) {
+	e := b.w.entry
+	from := 0
+	for _, pm := range b.marks {
+		if pm.at > from {
+			e.pushHashed(b.hashes[from:pm.at], e.fill(b.recs[from:pm.at]), b.recs[from:pm.at])
+			from = pm.at
+		}
+		b.w.gate.valve.take(b.in, pm.m, e.mark)
+	}
+	if n := len(b.recs); n > from {
+		e.pushHashed(b.hashes[from:n], e.fill(b.recs[from:n]), b.recs[from:n])
+	}
+	clear(b.recs)
+	b.recs, b.hashes, b.marks = b.recs[:0], b.hashes[:0], b.marks[:0]
+	select {
+	case b.free <- b:
+	default:
+	}
+}
+
+// exchangeWorker is the receiving end in a worker's task.
+type exchangeWorker[K comparable, T any] struct {
+	entry *keyedEntry[K, T]
+	gate  *gate
+}
+
+func (w *exchangeWorker[K, T]) emit(m mark) { w.entry.mark(m) }
+
+// exchangeSender is the sending end in a task upstream.
+type exchangeSender[K comparable, T any] struct {
+	x       *exchange
+	e       *keying[K, T]
+	t       *task
+	in      int
+	workers []*exchangeWorker[K, T]
+	pending []*exchangeBatch[K, T]
+	free    chan *exchangeBatch[K, T]
+	keys    []K
+	hashes  []uint64
+}
+
+func newExchangeSender[K comparable, T any](b *builder, e *keying[K, T]) receiver[T] {
+	x := b.u.exchanges[e.part.id]
+	s := &exchangeSender[K, T]{x: x, e: e, t: b.t, in: x.input(b.t.id)}
+	for _, t := range x.tasks {
+		s.workers = append(s.workers, t.entry.(*exchangeWorker[K, T]))
+	}
+	s.pending = make([]*exchangeBatch[K, T], len(x.tasks))
+	s.free = make(chan *exchangeBatch[K, T], 4*len(x.tasks))
+	s.keys, s.hashes = make([]K, MaxBatch), make([]uint64, MaxBatch)
+	b.t.ends = append(b.t.ends, s.flush)
+	b.t.inputs = append(b.t.inputs, func() { x.remove(b.t.u, s.in) })
+	return s
+}
+
+// input registers a sending task with every worker: it holds the watermark from now on. Inputs are registered before their tasks
+// run, while the workers' gates are not in use or under the unit's pause.
+func (x *exchange) input(sender string) int {
+	if i, ok := x.ins[sender]; ok {
+		return i
+	}
+	i := len(x.ins)
+	x.ins[sender] = i
+	for _, g := range x.gates {
+		g.valve.add()
+		if in, ok := x.restored[sender]; ok {
+			// Idleness is not kept: the partition was just asked to be read again.
+			in.idle, in.aligned = false, in.wm >= g.valve.out
+			g.valve.in[i] = in
+		}
+	}
+	return i
+}
+
+func (x *exchange) remove(u *unit, in int) {
+	for i, t := range x.tasks {
+		g := x.gates[i]
+		u.post(t, control(func(*task) { g.valve.remove(in, g.emit) }))
+	}
+}
+
+func (s *exchangeSender[K, T]) push(batch []Record[T]) {
+	if s.t.err != nil {
+		return
+	}
+	for len(batch) > 0 {
+		n := min(len(batch), MaxBatch)
+		s.spread(batch[:n])
+		batch = batch[n:]
+	}
+}
+
+func (s *exchangeSender[K, T]) spread(batch []Record[T]) {
+	keys, hashes := s.keys[:len(batch)], s.hashes[:len(batch)]
+	for i := range batch {
+		keys[i] = s.e.key(batch[i].Value)
+	}
+	s.e.code.hashAll(keys, hashes)
+	n := uint64(len(s.pending))
+	for i := range batch {
+		w := hashes[i] % KeyGroups * n / KeyGroups
+		p := s.pending[w]
+		if p == nil {
+			p = s.batch(int(w))
+		}
+		p.recs = append(p.recs, batch[i])
+		p.hashes = append(p.hashes, hashes[i])
+		if len(p.recs) >= MaxBatch {
+			s.send(int(w))
+		}
+	}
+}
+
+func (s *exchangeSender[K, T]) batch(w int) *exchangeBatch[K, T] {
+	var p *exchangeBatch[K, T]
+	select {
+	case p = <-s.free:
+	default:
+		p = &exchangeBatch[K, T]{free: s.free, recs: make([]Record[T], 0, MaxBatch), hashes: make([]uint64, 0, MaxBatch)}
+	}
+	p.w, p.in = s.workers[w], s.in
+	s.pending[w] = p
+	return p
+}
+
+func (s *exchangeSender[K, T]) mark(m mark) {
+	if s.t.err != nil || m.kind == markSilent {
+		return
+	}
+	for w := range s.pending {
+		p := s.pending[w]
+		if p == nil {
+			p = s.batch(w)
+		}
+		p.marks = append(p.marks, posMark{len(p.recs), m})
+	}
+}
+
+func (s *exchangeSender[K, T]) send(w int) {
+	p := s.pending[w]
+	s.pending[w] = nil
+	s.t.u.post(s.x.tasks[w], p)
+}
+
+// flush sends what is there: at the end of each message of the task.
+func (s *exchangeSender[K, T]) flush() {
+	for w, p := range s.pending {
+		if p != nil {
+			s.send(w)
+		}
+	}
+}
+
+// The merged watermarks of an exchange are stored once, for all workers: at an epoch all have seen the same marks.
+
+func valveKey(owner string) []byte { return append([]byte{prefixValve}, owner...) }
+
+func (x *exchange) collect(w *changes) {
+	v := &x.gates[0].valve
+	w.begin(valveKey(x.owner))
+	w.value()
+	w.appendUint64(uint64(v.out))
+	w.buf = append(w.buf, flag(v.some)|flag(v.idle)<<1)
+	for name, i := range x.ins {
+		in := v.in[i]
+		if in.gone {
+			continue
+		}
+		w.buf = binary.AppendUvarint(w.buf, uint64(len(name)))
+		w.buf = append(w.buf, name...)
+		w.appendUint64(uint64(in.wm))
+		w.buf = append(w.buf, flag(in.idle)|flag(in.aligned)<<1)
+	}
+	w.put()
+}
+
+func flag(b bool) byte {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// restore reads the stored watermarks. The output never falls; an input takes its own up when its partition is assigned again.
+func (x *exchange) restore(u *unit) error {
+	b, ok, err := u.db.Get(valveKey(x.owner))
+	if err != nil || !ok {
+		return err
+	}
+	bad := fmt.Errorf("watermarks of %q: %w", x.owner, errCorrupt)
+	if len(b) < 9 {
+		return bad
+	}
+	out, flags := Timestamp(binary.BigEndian.Uint64(b)), b[8]
+	b = b[9:]
+	type input struct {
+		name string
+		in   valveInput
+	}
+	var ins []input
+	for len(b) > 0 {
+		n, w := binary.Uvarint(b)
+		if w <= 0 || uint64(len(b)-w) < n+9 {
+			return bad
+		}
+		name := string(b[w : w+int(n)])
+		b = b[w+int(n):]
+		ins = append(ins, input{name, valveInput{wm: Timestamp(binary.BigEndian.Uint64(b)), idle: b[8]&1 != 0, aligned: b[8]&2 != 0}})
+		b = b[9:]
+	}
+	x.restored = map[string]valveInput{}
+	for _, in := range ins {
+		x.restored[in.name] = in.in
+	}
+	for _, g := range x.gates {
+		g.valve.out, g.valve.some = out, flags&1 != 0
+	}
+	return nil
+}

@@ -1,0 +1,355 @@
+package flow
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill"
+	"github.com/ThreeDotsLabs/watermill/message"
+)
+
+// sourceNode is a source without its type.
+type sourceNode interface {
+	node() *node
+	fixed() int
+	open(ctx context.Context, rt SourceRuntime) error
+	run(ctx context.Context, a Assign) error
+	commit(ctx context.Context, p Partition, upTo Position) error
+	close(ctx context.Context) error
+	// newPartition builds the task of a partition.
+	newPartition(u *unit, sub *subscriber, p Partition) *partition
+}
+
+type sourceImpl[T any] struct {
+	n   *node
+	src Source[T]
+	out *port[T]
+}
+
+func (s *sourceImpl[T]) node() *node { return s.n }
+
+func (s *sourceImpl[T]) fixed() int {
+	if f, ok := s.src.(FixedPartitions); ok {
+		return f.Partitions()
+	}
+	return 0
+}
+
+func (s *sourceImpl[T]) open(ctx context.Context, rt SourceRuntime) error { return s.src.Open(ctx, rt) }
+func (s *sourceImpl[T]) run(ctx context.Context, a Assign) error          { return s.src.Run(ctx, a) }
+func (s *sourceImpl[T]) close(ctx context.Context) error                  { return s.src.Close(ctx) }
+
+func (s *sourceImpl[T]) commit(ctx context.Context, p Partition, upTo Position) error {
+	return s.src.Commit(ctx, p, upTo)
+}
+
+// partition is a source partition that is being read.
+type partition struct {
+	src  sourceNode
+	sub  *subscriber
+	p    Partition
+	t    *task
+	read func(ctx context.Context, from Position) error
+	end  func() parcel // the message that ends the partition's stream
+
+	// pos is the position behind what the task has processed; the task alone writes it.
+	pos     Position
+	records int64 // processed records, by the task
+	// What the last committed epoch acked.
+	ackedPos     Position
+	ackedRecords int64
+
+	emitted   Position // by Read
+	accepted  atomic.Int64
+	acked     atomic.Int64
+	window    atomic.Int64
+	lag       atomic.Int64
+	idleSince atomic.Int64 // 0: not idle
+
+	pump    chan *delivery
+	pumped  chan struct{}
+	readEnd chan struct{}
+	cancel  context.CancelFunc
+	ended   bool
+	seq     uint64
+}
+
+func (s *sourceImpl[T]) newPartition(u *unit, sub *subscriber, p Partition) *partition {
+	part := &partition{src: s, sub: sub, p: p, pump: make(chan *delivery), pumped: make(chan struct{}), readEnd: make(chan struct{})}
+	t := u.newTask(s.n.name+"/"+p.ID, 0)
+	t.part = part
+	part.t = t
+	b := &builder{u: u, t: t, shared: map[*node]any{}}
+	stats := u.statsOf(s.n)
+	entry := s.out.build(b)
+	t.entry = entry
+	in := &intake[T]{u: u, part: part, entry: entry, stats: stats, ref: None, free: make(chan []Record[T], 4)}
+	part.read = func(ctx context.Context, from Position) error { return s.src.Read(ctx, p, from, NewIntake[T](in)) }
+	part.end = func() parcel {
+		return control(func(*task) { entry.mark(mark{kind: markWatermark, wm: EndOfTime}) })
+	}
+	return part
+}
+
+// silent tells the partition's task how long its source has had nothing.
+func (p *partition) silent(u *unit, now time.Time) {
+	since := p.idleSince.Load()
+	if since == 0 || p.accepted.Load() != p.t.doneRecords.Load() {
+		return
+	}
+	d := now.UnixNano() - since
+	if d <= 0 {
+		return
+	}
+	if m, ok := p.t.entry.(interface{ mark(mark) }); ok {
+		u.post(p.t, control(func(*task) { m.mark(mark{kind: markSilent, wm: Timestamp(d)}) }))
+	}
+}
+
+// intake is the engine's IntakeBackend.
+type intake[T any] struct {
+	u       *unit
+	part    *partition
+	entry   receiver[T]
+	stats   *nodeStats
+	ref     Timestamp
+	rejects []Record[DeadLetter]
+	free    chan []Record[T]
+}
+
+func (in *intake[T]) Buffer() []Record[T] {
+	select {
+	case b := <-in.free:
+		return b
+	default:
+		return make([]Record[T], 0, MaxBatch)
+	}
+}
+
+func (in *intake[T]) Emit(ctx context.Context, batch []Record[T], upTo Position) error {
+	if len(batch) > MaxBatch {
+		return fmt.Errorf("a batch of %d records: emit at most flow.MaxBatch (%d) at once", len(batch), MaxBatch)
+	}
+	if in.ref != None {
+		for i := range batch {
+			if r := &batch[i]; r.Time == 0 || r.Time == None {
+				r.Time = in.ref
+			}
+		}
+	} else {
+		for i := range batch {
+			if r := &batch[i]; r.Time == 0 {
+				r.Time = None
+			}
+		}
+	}
+	if n := len(batch); n > 0 {
+		in.part.idleSince.Store(0)
+	}
+	d := &delivery{part: in.part, done: make(chan struct{})}
+	d.m = &sourceBatch[T]{in: in, recs: batch, upTo: upTo, rejects: in.rejects, d: d}
+	d.n = int64(len(batch) + len(in.rejects))
+	in.rejects = nil
+	in.u.handed.Add(1)
+	select {
+	case in.part.pump <- d:
+		in.part.emitted = upTo
+		return nil
+	case <-ctx.Done():
+		in.u.processed()
+		return ctx.Err()
+	case <-in.u.ctx.Done():
+		in.u.processed()
+		return ErrStopped
+	}
+}
+
+func (in *intake[T]) Reject(raw []byte, cause error, at Position) {
+	n := in.part.src.node()
+	in.stats.errors.Add(1)
+	in.u.hookError(n.name, cause)
+	if n.cfg.OnError == DropOnError {
+		in.stats.dropped.Add(1)
+		return
+	}
+	if !in.u.t.dead.connected() || n.cfg.OnError == StopOnError {
+		in.u.fail(&NodeError{in.u.t.name, n.name, fmt.Errorf("partition %s: %w; connect the topology's DeadLetters() to keep such messages", in.part.p.ID, cause)})
+		return
+	}
+	in.stats.deadLetters.Add(1)
+	in.rejects = append(in.rejects, Record[DeadLetter]{Time: in.ref, Value: DeadLetter{
+		Topology: in.u.t.name, Node: n.name, Cause: cause.Error(), Attempts: 1, Raw: append([]byte(nil), raw...),
+		Time: in.ref, At: TimestampOf(in.u.t.cfg.clock.Now()), Partition: in.part.p.ID, Position: at,
+	}})
+}
+
+func (in *intake[T]) Reference(t time.Time) { in.ref = TimestampOf(t) }
+
+func (in *intake[T]) Idle() {
+	if in.part.idleSince.Load() == 0 {
+		in.part.idleSince.CompareAndSwap(0, in.u.t.cfg.clock.Now().UnixNano())
+	}
+}
+func (in *intake[T]) Busy()        { in.part.idleSince.Store(0) }
+func (in *intake[T]) Lag(n int64)  { in.part.lag.Store(n) }
+func (in *intake[T]) Window(n int) { in.part.window.Store(int64(n)) }
+
+// sourceBatch is what a source's message carries by reference.
+type sourceBatch[T any] struct {
+	in      *intake[T]
+	recs    []Record[T]
+	upTo    Position
+	rejects []Record[DeadLetter]
+	d       *delivery
+}
+
+func (b *sourceBatch[T]) run(t *task) {
+	in := b.in
+	in.stats.in.Add(int64(len(b.recs)))
+	in.stats.out.Add(int64(len(b.recs)))
+	in.entry.push(b.recs)
+	t.dead = append(t.dead, b.rejects...)
+	in.part.pos = b.upTo
+	in.part.records += b.d.n
+	t.doneRecords.Add(b.d.n)
+	if cap(b.recs) >= MaxBatch {
+		clear(b.recs)
+		select {
+		case in.free <- b.recs[:0]:
+		default:
+		}
+	}
+	close(b.d.done)
+}
+
+// delivery is one batch on its way through the router. It is accepted once.
+type delivery struct {
+	part     *partition
+	m        parcel
+	n        int64
+	accepted atomic.Bool
+	done     chan struct{}
+}
+
+type deliveryKey struct{}
+
+// subscriber is the message.Subscriber of one source on the router.
+type subscriber struct {
+	u    *unit
+	src  sourceNode
+	out  chan *message.Message
+	once sync.Once
+	// byPayload finds a delivery when a middleware has replaced the message's context.
+	byPayload sync.Map
+}
+
+// Subscribe is called once by the router. It returns at once; connecting is the source's work.
+func (s *subscriber) Subscribe(ctx context.Context, _ string) (<-chan *message.Message, error) {
+	s.u.subscribed(ctx)
+	return s.out, nil
+}
+
+// Close is called when the handler or the router ends: the topology stops, its last epoch included.
+func (s *subscriber) Close() error {
+	s.u.requestStop(stopRequest{})
+	<-s.u.closed
+	return nil
+}
+
+// pump carries the partition's deliveries through the router, one at a time.
+func (p *partition) pumpLoop(u *unit) {
+	defer close(p.pumped)
+	for d := range p.pump {
+		if !u.enter() {
+			u.processed()
+			return
+		}
+		p.accepted.Add(d.n)
+		u.accepted.Add(d.n)
+		p.seq++
+		ok := p.offer(u, d)
+		u.processed()
+		if !ok {
+			return
+		}
+		if w := p.window.Load(); w > 0 && 2*(p.accepted.Load()-p.acked.Load()) >= w {
+			u.kick(triggerWindow)
+		}
+	}
+}
+
+// offer sends a batch until it is processed. It returns false when the topology stops first.
+func (p *partition) offer(u *unit, d *delivery) bool {
+	payload := p.src.node().name + "/" + p.p.ID + "/" + strconv.FormatUint(p.seq, 10)
+	p.sub.byPayload.Store(payload, d)
+	defer p.sub.byPayload.Delete(payload)
+	for try := 0; ; try++ {
+		msg := message.NewMessageWithContext(context.WithValue(u.ctx, deliveryKey{}, d), watermill.NewUUID(), message.Payload(payload))
+		select {
+		case p.sub.out <- msg:
+		case <-u.ctx.Done():
+			return false
+		}
+		select {
+		case <-d.done:
+			return true
+		case <-u.ctx.Done():
+			return false
+		case <-msg.Acked():
+		case <-msg.Nacked():
+		}
+		// Settled, perhaps without the handler having been entered.
+		timer := u.t.cfg.clock.NewTimer(u.t.cfg.acceptWithin)
+		select {
+		case <-d.done:
+			timer.Stop()
+			return true
+		case <-u.ctx.Done():
+			timer.Stop()
+			return false
+		case <-timer.C():
+		}
+		if d.accepted.Load() {
+			select {
+			case <-d.done:
+				return true
+			case <-u.ctx.Done():
+				return false
+			}
+		}
+		if try == 3 {
+			u.fail(&NodeError{u.t.name, p.src.node().name, errSwallowed})
+			return false
+		}
+	}
+}
+
+// handle is the consumer handler of the source on the router.
+func (s *subscriber) handle(msg *message.Message) error {
+	d, _ := msg.Context().Value(deliveryKey{}).(*delivery)
+	if d == nil {
+		v, ok := s.byPayload.Load(string(msg.Payload))
+		if !ok {
+			return nil // an old copy of a batch that is done
+		}
+		d = v.(*delivery)
+	}
+	if d.accepted.CompareAndSwap(false, true) {
+		select {
+		case d.part.t.box <- d.m:
+		case <-s.u.ctx.Done():
+			s.u.finished()
+			return s.u.stoppedErr()
+		}
+	}
+	select {
+	case <-d.done:
+		return nil
+	case <-s.u.ctx.Done():
+		return s.u.stoppedErr()
+	}
+}

@@ -1,0 +1,233 @@
+package flow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+)
+
+// mailboxSize is how many messages (of up to 1,024 records) a task's queue holds.
+const mailboxSize = 8
+
+// parcel is what a task receives.
+type parcel interface{ run(t *task) }
+
+// control is a message that is a function.
+type control func(t *task)
+
+func (c control) run(t *task) { c(t) }
+
+// task is one goroutine that owns a chain of operators and their state.
+type task struct {
+	u     *unit
+	id    string
+	index int // within its node or exchange
+	ctx   context.Context
+	box   chan parcel
+	// err is sticky: behind a failure every stage does nothing, and nothing is committed any more.
+	err  error
+	dead []Record[DeadLetter]
+
+	// What the stages registered while they were built.
+	openers []func(context.Context) error
+	states  []*nodeState
+	tables  []interface{ sweep() }
+	clocks  []partitionClock
+	seals   []func(context.Context) (sealed, error)
+	ends    []func() // end of each message: flush what is pending
+	inputs  []func() // forget this task downstream
+	onClose []func()
+	async   asyncPart // of a task that begins with an async operator
+	// children are the tasks behind this one's async operators.
+	children []*task
+
+	exchange *exchange // of a worker
+	gate     *gate
+	entry    any // *exchangeWorker, or the receiver[T] of a source partition
+	part     *partition
+
+	lo, hi int
+
+	// changes of the epoch being collected.
+	changes *changes
+	done    chan struct{}
+	quit    chan struct{}
+	live    bool
+	busy    atomic.Int64
+	// doneRecords counts the source records that were processed.
+	doneRecords atomic.Int64
+}
+
+// sealed are the blocks of one sink's writer.
+type sealed struct {
+	sink   sinkNode
+	blocks []Block
+}
+
+func (t *task) groupRange() (lo, hi int) { return t.lo, t.hi }
+
+// fail stops the topology with an error. The first one counts.
+func (t *task) fail(err error) {
+	if t.err == nil {
+		t.err = err
+	}
+	t.u.fail(err)
+}
+
+// loop runs the task until its mailbox is closed.
+func (t *task) loop() {
+	defer close(t.done)
+	for {
+		if t.async != nil {
+			if !t.async.step() {
+				return
+			}
+			continue
+		}
+		select {
+		case m := <-t.box:
+			t.handle(m)
+		case <-t.quit:
+			return
+		}
+	}
+}
+
+// family is the task and those behind its async operators, upstream first.
+func (t *task) family() []*task {
+	f := []*task{t}
+	for _, c := range t.children {
+		f = append(f, c.family()...)
+	}
+	return f
+}
+
+// start runs the task's goroutine.
+func (t *task) start() {
+	t.live = true
+	go t.loop()
+}
+
+// stop ends it, once nothing is in flight or the unit has failed, and closes the operators.
+func (t *task) stop() {
+	close(t.quit)
+	if t.live {
+		<-t.done
+	}
+	t.close()
+}
+
+func (t *task) handle(m parcel) {
+	m.run(t)
+	t.endMessage()
+	t.u.finished()
+}
+
+func (t *task) endMessage() {
+	for _, f := range t.ends {
+		f()
+	}
+}
+
+// open opens every operator of the task, and brings restored watermarks back.
+func (t *task) open(ctx context.Context) error {
+	for i := 0; i < len(t.openers); i++ { // an operator that opens a side output adds to them
+		if err := t.openers[i](ctx); err != nil {
+			return err
+		}
+	}
+	for _, s := range t.states {
+		for _, f := range s.restored {
+			f()
+		}
+		if err := t.u.checkFingerprint(s); err != nil {
+			return err
+		}
+	}
+	for _, tab := range t.tables {
+		tab.sweep()
+	}
+	return nil
+}
+
+// collect gathers what the epoch writes. The task is drained.
+func (t *task) collect(ctx context.Context) (taskEpoch, error) {
+	if t.err != nil {
+		return taskEpoch{}, t.err
+	}
+	e := taskEpoch{dead: t.dead}
+	t.dead = nil
+	for _, f := range t.seals {
+		s, err := f(ctx)
+		if err != nil {
+			return e, err
+		}
+		if len(s.blocks) > 0 {
+			e.sealed = append(e.sealed, s)
+		}
+	}
+	if t.u.db != nil {
+		w := t.u.takeChanges()
+		for _, s := range t.states {
+			s.collect(w)
+		}
+		e.state = w.n
+		for _, s := range t.states {
+			s.collectWatermark(w)
+		}
+		for _, c := range t.clocks {
+			c.collectClock(w)
+		}
+		if t.async != nil {
+			n, err := t.async.collect(w)
+			e.state += n
+			if err != nil {
+				return e, err
+			}
+		}
+		if t.exchange != nil && t.index == 0 {
+			t.exchange.collect(w)
+		}
+		e.changes = w
+	}
+	for _, tab := range t.tables {
+		tab.sweep()
+	}
+	return e, t.err
+}
+
+// taskEpoch is one task's part of an epoch.
+type taskEpoch struct {
+	sealed  []sealed
+	dead    []Record[DeadLetter]
+	changes *changes
+	state   int // changes of operators' state among them
+}
+
+// builder builds the chain of one task.
+type builder struct {
+	u      *unit
+	t      *task
+	shared map[*node]any
+}
+
+// inTask returns the stage of a node with several inputs, one per task.
+func inTask[S any](b *builder, n *node, make func() S) S {
+	if s, ok := b.shared[n]; ok {
+		return s.(S)
+	}
+	s := make()
+	b.shared[n] = s
+	return s
+}
+
+func (t *task) close() {
+	for i := len(t.onClose) - 1; i >= 0; i-- {
+		t.onClose[i]()
+	}
+}
+
+var errAborted = errors.New("aborted")
+
+func (t *task) String() string { return fmt.Sprintf("task %s/%d", t.id, t.index) }

@@ -1,0 +1,34 @@
+package operators
+
+import (
+	"context"
+
+	"github.com/millrace-stream/millrace/flow"
+)
+
+// Filter lets pass the records that keep accepts, in order. Dropped records are acked with their epoch. keep must be safe for
+// concurrent use: all tasks share it.
+func Filter[T any](s flow.Stream[T], name string, keep func(T) bool, opts ...flow.NodeOption) flow.Stream[T] {
+	return flow.Apply[T, T](s, name, func() *filterOp[T] { return &filterOp[T]{keep} }, kinded("filter", opts)...)
+}
+
+type filterOp[T any] struct {
+	keep func(T) bool
+}
+
+func (f *filterOp[T]) Process(_ context.Context, r *flow.Record[T], out *flow.Output[T]) error {
+	if f.keep(r.Value) {
+		*out.Next(r.Time, r.Meta) = r.Value
+	}
+	return nil
+}
+
+func (f *filterOp[T]) ProcessBatch(_ context.Context, in []flow.Record[T], out *flow.Output[T]) (int, error) {
+	for i := range in {
+		r := &in[i]
+		if f.keep(r.Value) {
+			*out.Next(r.Time, r.Meta) = r.Value
+		}
+	}
+	return len(in), nil
+}

@@ -1,0 +1,46 @@
+package operators
+
+import (
+	"context"
+
+	"github.com/millrace-stream/millrace/flow"
+)
+
+// kinded puts the operator's kind before the user's options.
+func kinded(kind string, opts []flow.NodeOption) []flow.NodeOption {
+	set := func(c flow.Configurable) { c.Node().Traits.Kind = kind }
+	return append([]flow.NodeOption{set}, opts...)
+}
+
+// Map turns each record into another. Time and Meta stay. An error concerns the record alone: a transient one (flow.Transient) is
+// tried again in place, any other sends it to the dead letters. f must be safe for concurrent use: all tasks share it.
+//
+// A result of more than four fields costs 8 to 13 ns to return; where the type stays, Update is cheaper.
+func Map[T, R any](s flow.Stream[T], name string, f func(context.Context, T) (R, error), opts ...flow.NodeOption) flow.Stream[R] {
+	return flow.Apply[T, R](s, name, func() *mapOp[T, R] { return &mapOp[T, R]{f} }, kinded("map", opts)...)
+}
+
+type mapOp[T, R any] struct {
+	f func(context.Context, T) (R, error)
+}
+
+func (m *mapOp[T, R]) Process(ctx context.Context, r *flow.Record[T], out *flow.Output[R]) error {
+	v, err := m.f(ctx, r.Value)
+	if err != nil {
+		return err
+	}
+	*out.Next(r.Time, r.Meta) = v
+	return nil
+}
+
+func (m *mapOp[T, R]) ProcessBatch(ctx context.Context, in []flow.Record[T], out *flow.Output[R]) (int, error) {
+	for i := range in {
+		r := &in[i]
+		v, err := m.f(ctx, r.Value)
+		if err != nil {
+			return i, err
+		}
+		*out.Next(r.Time, r.Meta) = v
+	}
+	return len(in), nil
+}
