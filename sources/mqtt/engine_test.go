@@ -215,6 +215,26 @@ func (e *engine) await(n int) []int {
 	return e.values()
 }
 
+// awaitAll waits until every number below n has come, with or without repeats.
+func (e *engine) awaitAll(n int) {
+	e.t.Helper()
+	seen, looked, distinct := make([]bool, n), map[*part]int{}, 0
+	e.eventually(func() bool {
+		for _, p := range e.all() {
+			e.mu.Lock()
+			for _, v := range p.values[looked[p]:] {
+				if v < n && !seen[v] {
+					seen[v] = true
+					distinct++
+				}
+			}
+			looked[p] = len(p.values)
+			e.mu.Unlock()
+		}
+		return distinct == n
+	}, "all values", func() any { return distinct })
+}
+
 func (e *engine) eventually(f func() bool, what string, have func() any) {
 	e.t.Helper()
 	deadline := time.Now().Add(patience)

@@ -57,6 +57,7 @@ type inbox struct {
 	waiting  ring
 	read     []*message // in order of seq; read[:acked] are gone
 	acked    int
+	acks     []*message // scratch of commit
 	expected map[uint16]*message
 	up       bool // subscribed
 	unacked  int  // on this connection
@@ -70,7 +71,8 @@ type counts struct{ received, redelivered, retained, paused int64 }
 func newInbox(clock flow.Clock, cfg Config) *inbox {
 	return &inbox{
 		clock: clock, patience: cfg.KeepAlive / 3, window: cfg.Window, dropRetained: *cfg.DropRetained,
-		ready: make(chan struct{}, 1), space: make(chan struct{}, 1), waiting: ring{limit: cfg.Buffer},
+		expected: map[uint16]*message{},
+		ready:    make(chan struct{}, 1), space: make(chan struct{}, 1), waiting: ring{limit: cfg.Buffer},
 	}
 }
 
@@ -259,11 +261,23 @@ func (b *inbox) take(to []*message, last int64, limit int) []*message {
 	return to
 }
 
-// commit marks everything up to seq as durable and returns what is to be acked, in order of receipt.
-func (b *inbox) commit(upTo int64) []paho.Message {
+// ack marks everything up to seq as durable and acks it, in order of receipt.
+func (b *inbox) ack(upTo int64) {
+	acks, l := b.commit(upTo)
+	for i, m := range acks {
+		if l.broken() {
+			b.unsent(l, acks[i:])
+			return
+		}
+		m.from.Ack()
+	}
+}
+
+// commit takes everything up to seq out of the inbox and returns what is to be acked, and the connection it came on.
+func (b *inbox) commit(upTo int64) ([]*message, *link) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var acks []paho.Message
+	b.acks = b.acks[:0]
 	for b.acked < len(b.read) && b.read[b.acked].seq <= upTo {
 		m := b.read[b.acked]
 		b.read[b.acked] = nil
@@ -271,13 +285,10 @@ func (b *inbox) commit(upTo int64) []paho.Message {
 		m.done = true
 		switch {
 		case m.orphan:
-		case b.link == nil: // acked when the broker sends it again
-			if b.expected == nil {
-				b.expected = make(map[uint16]*message)
-			}
-			b.expected[m.from.MessageID()] = m
+		case b.link == nil:
+			b.expect(m) // acked when the broker sends it again
 		case m.link == b.link:
-			acks = append(acks, m.from)
+			b.acks = append(b.acks, m)
 			b.unacked--
 		}
 	}
@@ -288,10 +299,22 @@ func (b *inbox) commit(upTo int64) []paho.Message {
 		clear(b.read[n:])
 		b.read, b.acked = b.read[:n], 0
 	}
-	if len(acks) > 0 {
+	if len(b.acks) > 0 {
 		wake(b.ready) // the window may have been full
 	}
-	return acks
+	return b.acks, b.link
+}
+
+// unsent takes back acks that l could not send: they are sent when the broker sends the messages again.
+func (b *inbox) unsent(l *link, acks []*message) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.link != nil && b.link != l {
+		return // the next connection has begun without them: they are repeated
+	}
+	for _, m := range acks {
+		b.expect(m)
+	}
 }
 
 // status is what the reader has to tell the engine.

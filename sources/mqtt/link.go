@@ -28,7 +28,7 @@ var errPaused = errors.New("not read fast enough")
 // link is one connection, from the attempt to its end.
 type link struct {
 	client paho.Client
-	conn   atomic.Pointer[net.Conn] // the network connection, once there is one
+	conn   atomic.Pointer[conn] // the network connection, once there is one
 	once   sync.Once
 	gone   chan struct{}
 	reason error // set before gone is closed
@@ -68,8 +68,33 @@ func (l *link) disconnect(clock flow.Clock) {
 // hangUp ends an attempt to connect.
 func (l *link) hangUp() {
 	if c := l.conn.Load(); c != nil {
-		_ = (*c).Close()
+		_ = c.Close()
 	}
+}
+
+// broken tells whether nothing more can be sent.
+func (l *link) broken() bool {
+	c := l.conn.Load()
+	return c != nil && c.broken.Load()
+}
+
+// conn is a network connection that knows when it takes nothing more: the client drops acks then without a word.
+type conn struct {
+	net.Conn
+	broken atomic.Bool
+}
+
+func (c *conn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	if err != nil {
+		c.broken.Store(true)
+	}
+	return n, err
+}
+
+func (c *conn) Close() error {
+	c.broken.Store(true)
+	return c.Conn.Close()
 }
 
 var errClosed = errors.New("closed")

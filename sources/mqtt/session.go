@@ -208,11 +208,13 @@ func (s *session) options(ctx context.Context, l *link) (*paho.ClientOptions, er
 		o.Servers = append(o.Servers, b.URL)
 	}
 	o.SetCustomOpenConnectionFn(func(u *url.URL, o paho.ClientOptions) (net.Conn, error) {
-		conn, err := mqttconn.Dial(ctx, u, conf, s.cfg.ConnectTimeout, o)
-		if err == nil {
-			l.conn.Store(&conn)
+		opened, err := mqttconn.Dial(ctx, u, conf, s.cfg.ConnectTimeout, o)
+		if err != nil {
+			return nil, err
 		}
-		return conn, err
+		c := &conn{Conn: opened}
+		l.conn.Store(c)
+		return c, nil
 	})
 	// Set before connecting: a kept session delivers before a subscription could.
 	o.SetDefaultPublishHandler(func(_ paho.Client, m paho.Message) {

@@ -137,9 +137,7 @@ func (s *source[T]) Commit(ctx context.Context, p flow.Partition, upTo flow.Posi
 	if !ok {
 		return fmt.Errorf("mqtt source: no client %q", p.ID)
 	}
-	for _, m := range r.inbox.commit(upTo.Offset) {
-		m.Ack()
-	}
+	r.inbox.ack(upTo.Offset)
 	return nil
 }
 

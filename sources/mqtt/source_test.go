@@ -77,6 +77,7 @@ func TestCleanStopLosesAndRepeatsNothing(t *testing.T) {
 		publish(t, b, "d", round*400, round*400+400)
 		e.await(100)
 		e.stop()
+		e.eventually(func() bool { return !b.Connected(id) }, "disconnected", func() any { return e.log })
 		got = append(got, e.values()...)
 	}
 	e := start(t, config(b, "d"))
@@ -170,7 +171,7 @@ func TestManyCuts(t *testing.T) {
 		b.Cut(id)
 		e.eventually(func() bool { return e.count("reconnects") == int64(i+1) }, "connected", func() any { return e.log })
 	}
-	e.await(10000)
+	e.awaitAll(10000)
 	e.eventually(func() bool { return b.Unacked() == 0 }, "all acked", func() any { return b.Unacked() })
 	repeats := complete(t, 10000, e.values())
 	t.Logf("%d repeats, %d redelivered, %d reconnects", repeats, e.count("redelivered"), e.count("reconnects"))
