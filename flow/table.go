@@ -36,20 +36,20 @@ type pager interface {
 }
 
 // OpenTable opens a dense table by pages; the keys must be open. What was stored is read back into pages before it returns.
-func OpenTable(rt Runtime, name string, pages PageStore) (*Table, error) {
+func OpenTable(rt Runtime, name string, t *Table, pages PageStore) error {
 	s := rt.n.state()
 	k, ok := s.keys.(pager)
 	if !ok {
-		return nil, fmt.Errorf("table %q: open the keys first", name)
+		return fmt.Errorf("table %q: open the keys first", name)
 	}
-	t := &Table{s: s, keys: k, pages: pages, parts: map[int64]*Part{}}
+	*t = Table{s: s, keys: k, pages: pages, parts: map[int64]*Part{}}
 	t.space = s.nextSpace("table", name, pages.Fingerprint(), t)
 	if s.u.db == nil {
-		return t, nil
+		return nil
 	}
 	t.loading = true
 	defer func() { t.loading = false }()
-	return t, s.scan(t.space, func(rest, value []byte) error {
+	return s.scan(t.space, func(rest, value []byte) error {
 		if len(rest) != 14 {
 			return errCorrupt
 		}

@@ -61,7 +61,7 @@ type tumbling[K comparable, T, R any] struct {
 	side  *flow.Side[flow.Late[T]]
 	late  *flow.Output[flow.Late[T]]
 	keys  flow.Keys[K]
-	table *flow.Table
+	table flow.Table
 	rt    flow.Runtime
 	wm    flow.Timestamp
 	panes map[int64]*pane
@@ -89,8 +89,7 @@ func (t *tumbling[K, T, R]) Open(_ context.Context, rt flow.Runtime) (err error)
 	if t.wm, err = flow.OpenWatermark(rt); err != nil {
 		return err
 	}
-	t.table, err = flow.OpenTable(rt, "panes", t)
-	return err
+	return flow.OpenTable(rt, "panes", &t.table, t)
 }
 
 // ProcessBatch adds records to their windows, in one call of the aggregate per run of records that are in time.
