@@ -52,6 +52,8 @@ type inbox struct {
 	ready chan struct{} // something changed for the reader
 	space chan struct{} // the reader took something
 
+	acking sync.Mutex // held while acks are sent, so that they keep their order
+
 	mu       sync.Mutex
 	link     *link // the connection of now, nil between two
 	waiting  ring
@@ -261,8 +263,11 @@ func (b *inbox) take(to []*message, last int64, limit int) []*message {
 	return to
 }
 
-// ack marks everything up to seq as durable and acks it, in order of receipt.
+// ack marks everything up to seq as durable and acks it, in order of receipt, and the messages behind it that nobody wants.
+// With 0 it acks those that wait for nothing else.
 func (b *inbox) ack(upTo int64) {
+	b.acking.Lock()
+	defer b.acking.Unlock()
 	acks, l := b.commit(upTo)
 	for i, m := range acks {
 		if l.broken() {
@@ -278,7 +283,7 @@ func (b *inbox) commit(upTo int64) ([]*message, *link) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.acks = b.acks[:0]
-	for b.acked < len(b.read) && b.read[b.acked].seq <= upTo {
+	for b.acked < len(b.read) && (b.read[b.acked].seq <= upTo || b.read[b.acked].skip) {
 		m := b.read[b.acked]
 		b.read[b.acked] = nil
 		b.acked++

@@ -19,6 +19,8 @@ type reader[T any] struct {
 
 	last int64      // the highest number given
 	held []*message // taken and not yet accepted by the engine
+	// skipped: the batch at hand has messages that nobody wants.
+	skipped bool
 }
 
 // run hands over batches of what is there until ctx ends.
@@ -65,6 +67,7 @@ func (r *reader[T]) run(ctx context.Context, from flow.Position, in *flow.Intake
 // emit hands over r.held; on an error they stay held, for a next call of Read.
 func (r *reader[T]) emit(ctx context.Context, in *flow.Intake[T]) error {
 	batch := in.Buffer()
+	r.skipped = false
 	for i := 0; i < len(r.held); {
 		batch, i = r.decode(batch, i, in)
 	}
@@ -73,6 +76,9 @@ func (r *reader[T]) emit(ctx context.Context, in *flow.Intake[T]) error {
 	}
 	clear(r.held)
 	r.held = r.held[:0]
+	if r.skipped {
+		r.inbox.ack(0)
+	}
 	return nil
 }
 
@@ -82,6 +88,7 @@ func (r *reader[T]) decode(batch []flow.Record[T], i int, in *flow.Intake[T]) (_
 	defer func() {
 		if p := recover(); p != nil {
 			m := r.held[i]
+			in.Reference(m.at.Time())
 			in.Reject(m.payload, fmt.Errorf("mqtt source: decode message of topic %q: %w: %v\n%s", m.topic, flow.ErrPanic, p, debug.Stack()), flow.Position{Offset: m.seq})
 			clear(batch[good:])
 			batch, next = batch[:good], i+1
@@ -91,6 +98,7 @@ func (r *reader[T]) decode(batch []flow.Record[T], i int, in *flow.Intake[T]) (_
 	for ; i < len(r.held); i++ {
 		m := r.held[i]
 		if m.skip {
+			r.skipped = true
 			continue
 		}
 		good = len(batch)
@@ -99,6 +107,7 @@ func (r *reader[T]) decode(batch []flow.Record[T], i int, in *flow.Intake[T]) (_
 		if err := r.codec.Decode(m.payload, &rec.Value); err != nil {
 			rec.Value = zero
 			batch = batch[:good]
+			in.Reference(m.at.Time())
 			in.Reject(m.payload, fmt.Errorf("mqtt source: decode message of topic %q: %w", m.topic, err), flow.Position{Offset: m.seq})
 			continue
 		}

@@ -204,6 +204,11 @@ func TestRetained(t *testing.T) {
 	e.eventually(func() bool { return b.Unacked() == 0 }, "all acked", func() any { return b.Unacked() })
 	e.stop()
 
+	// Those nobody wants need no commit.
+	e = start(t, config(b, "d/+"), manual)
+	e.eventually(func() bool { return e.count("retained_dropped") == 1 && b.Unacked() == 0 }, "acked", func() any { return b.Unacked() })
+	e.stop()
+
 	cfg := config(b, "d/+")
 	cfg.ClientID = "keeper"
 	cfg.DropRetained = new(false)
