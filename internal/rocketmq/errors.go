@@ -46,6 +46,15 @@ func IsCode(err error, code int) bool {
 	return errors.As(err, &e) && e.Code == code
 }
 
+// IsRefused tells whether err says for certain that the broker did not take the messages and never will: too large, or wrong.
+func IsRefused(err error) bool {
+	var e *ServerError
+	return errors.As(err, &e) && (e.Code == MessageIllegal || e.Code == SystemError && isTooLarge(e.Remark))
+}
+
+// isTooLarge finds the refusal of a batch above maxMessageSize among system errors, where brokers put it.
+func isTooLarge(remark string) bool { return strings.Contains(remark, "message body size exceeded") }
+
 // Err is nil for a success, else the answer as an error that is marked transient where asking again may help and that says
 // the cure where it does not.
 func (r *Response) Err() error {
@@ -62,7 +71,7 @@ func (r *Response) Err() error {
 		return fmt.Errorf("%w: create the group (mqadmin updateSubGroup), or set autoCreateSubscriptionGroup=true on the broker", err)
 	case r.Code == TopicNotExist:
 		return fmt.Errorf("%w: create the topic (mqadmin updateTopic -t TOPIC -r 8 -w 8 -c CLUSTER)", err)
-	case r.Code == MessageIllegal:
+	case IsRefused(err):
 		return fmt.Errorf("%w: keep messages below the broker's maxMessageSize and properties below 32,767 bytes", err)
 	case r.Code == VersionNotSupported:
 		return err

@@ -141,7 +141,7 @@ func (p *producer) send(ctx context.Context, l *lane) error {
 		case err == nil:
 			b.done()
 			limit = p.cfg.BatchMessages
-		case !rocketmq.IsCode(err, rocketmq.MessageIllegal):
+		case !rocketmq.IsRefused(err):
 			return err
 		case b.rows > 1:
 			limit = b.rows / 2 // refused as a whole, for one message: find it

@@ -59,7 +59,8 @@ func (h *hub) commit(ctx context.Context, p flow.Partition, upTo flow.Position) 
 	}
 	if err := h.client.Commit(ctx, addr, h.cfg.Group, h.cfg.Topic, q, upTo.Offset); err != nil {
 		err = fmt.Errorf("rocketmq source: commit %s at %d: %w", p.ID, upTo.Offset, err)
-		if rocketmq.IsCode(err, rocketmq.TopicNotExist) {
+		// The group comes with the first pull where the broker makes groups by itself; where it does not, the pull says so.
+		if rocketmq.IsCode(err, rocketmq.TopicNotExist) || rocketmq.IsCode(err, rocketmq.GroupNotExist) {
 			err = flow.Transient(err)
 		}
 		h.refresh(ctx)

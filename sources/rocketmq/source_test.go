@@ -67,6 +67,7 @@ type queueLog struct {
 	idle    bool
 	busy    int
 	lag     int64
+	lags    []int64
 	err     error
 }
 
@@ -160,7 +161,11 @@ func (e *engine) commit() {
 		}
 	})
 	for _, p := range parts {
-		require.NoError(e.t, e.src.Commit(e.ctx, p, pos[p.ID]))
+		require.Eventually(e.t, func() bool {
+			err := e.src.Commit(e.ctx, p, pos[p.ID])
+			require.True(e.t, err == nil || flow.IsTransient(err), "%v", err)
+			return err == nil
+		}, 30*time.Second, 20*time.Millisecond)
 	}
 }
 
@@ -215,7 +220,9 @@ func (d *intakeDouble) Reject(raw []byte, cause error, at flow.Position) {
 func (d *intakeDouble) Reference(time.Time) {}
 func (d *intakeDouble) Window(int)          {}
 func (d *intakeDouble) Idle()               { d.e.with(func(map[string]*queueLog) { d.l.idle = true }) }
-func (d *intakeDouble) Lag(n int64)         { d.e.with(func(map[string]*queueLog) { d.l.lag = n }) }
+func (d *intakeDouble) Lag(n int64) {
+	d.e.with(func(map[string]*queueLog) { d.l.lag = n; d.l.lags = append(d.l.lags, n) })
+}
 
 func (d *intakeDouble) Busy() {
 	d.e.with(func(map[string]*queueLog) { d.l.idle = false; d.l.busy++ })
