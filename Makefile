@@ -60,7 +60,9 @@ status: ## what runs, where
 	@$(SERVICES) status $(NAMES)
 
 golden: ## rewrite the golden files of tests that have the flag -update
-	go test $$(grep -rlE --include='*_test.go' 'flag\.Bool\("update"' . | xargs -r -n1 dirname | sort -u) -update
+	@dirs=$$(grep -rlE --include='*_test.go' 'flag\.Bool\("update"' . | xargs -r -n1 dirname | sort -u); \
+	[ -n "$$dirs" ] || { echo "no test has the flag -update"; exit 1; }; \
+	go test $$dirs -update
 
 ci: ## all that a change must pass
 	bash .ci/run

@@ -55,7 +55,7 @@ func TestUnackedLimitIsCounted(t *testing.T) {
 		require.NoError(t, b.Publish("a", nil, false, 1))
 	}
 	require.Equal(t, mqttbroker.Dropped{Unacked: 5}, b.Dropped())
-	require.EqualValues(t, 10, b.Unacked())
+	require.Equal(t, 10, b.Unacked())
 }
 
 func TestPassword(t *testing.T) {

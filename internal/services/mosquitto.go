@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/user"
 	"path/filepath"
 	"strings"
@@ -50,8 +51,14 @@ func fetchMosquitto(ctx context.Context, s *Set) error {
 			return fmt.Errorf("services: %s: %w", Mosquitto, err)
 		}
 	}
-	if _, err := os.Stat("/run/systemd/system"); err == nil {
-		return run(ctx, s.base, nil, "systemctl", "disable", "--now", "mosquitto")
+	if systemctl, err := exec.LookPath("systemctl"); err == nil {
+		disable := []string{systemctl, "disable", "mosquitto"}
+		if _, err := os.Stat("/run/systemd/system"); err == nil { // systemd runs, so the service may
+			disable = append(disable, "--now")
+		}
+		if err := run(ctx, s.base, nil, disable...); err != nil {
+			return fmt.Errorf("services: %s: %w", Mosquitto, err)
+		}
 	}
 	if _, err := os.Stat("/etc/init.d/mosquitto"); err == nil {
 		return run(ctx, s.base, nil, "/etc/init.d/mosquitto", "stop")

@@ -25,8 +25,9 @@ const (
 	basePortController = 19093
 )
 
-// startLimit bounds a start when the context has no deadline: the slowest server takes 20 s on a busy machine.
-const startLimit = 2 * time.Minute
+// startLimit bounds a start when the context has no deadline: the slowest server takes 10 s, and many times that on a busy
+// machine.
+const startLimit = 4 * time.Minute
 
 // service is one server: how it is fetched, started and found ready.
 type service struct {

@@ -124,9 +124,12 @@ func DefaultConfig() Config {
 	}
 }
 
-// LoadConfig reads the configuration: defaults, then the YAML file at path ("" for none), then the environment. It is strict; the error
-// lists everything that is wrong, one line each.
-func LoadConfig(path string, environ []string) (Config, error) {
+// Flag is a setting from the command line, which overrides file and environment.
+type Flag = conf.Flag
+
+// LoadConfig reads the configuration: defaults, then the YAML file at path ("" for none), then the environment, then the flags. It is
+// strict; the error lists everything that is wrong, one line each.
+func LoadConfig(path string, environ []string, flags ...Flag) (Config, error) {
 	c := DefaultConfig()
 	var text []byte
 	file := "configuration"
@@ -137,7 +140,7 @@ func LoadConfig(path string, environ []string) (Config, error) {
 		}
 		file = path
 	}
-	origins, err := conf.Load(&c, file, text, EnvPrefix, environ)
+	origins, err := conf.Load(&c, conf.Input{File: file, Text: text, Prefix: EnvPrefix, Environ: environ, Flags: flags})
 	c.origins = origins
 	if err != nil {
 		return c, err

@@ -7,8 +7,8 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"log"
@@ -79,13 +79,14 @@ func serve(libFile, path, config string, httpPort, tcpPort int) error {
 	var stopping atomic.Bool
 	go stopOnSignal(httpPort, &stopping)
 	result := call(cmdline, args)
-	if result == nil || stopping.Load() {
+	if stopping.Load() {
 		return nil
 	}
-	if text := failure(result); text != "" {
-		return errors.New(text)
+	text := "no error given"
+	if result != nil {
+		text = cmp.Or(failure(result), text)
 	}
-	return nil
+	return fmt.Errorf("the query that keeps the listeners alive ended: %s", text)
 }
 
 // call passes the arguments as argc and argv.
@@ -106,7 +107,7 @@ func call(f func(int32, unsafe.Pointer) unsafe.Pointer, args []string) unsafe.Po
 func stopOnSignal(port int, stopping *atomic.Bool) {
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, syscall.SIGTERM, os.Interrupt)
-	<-c
+	log.Print("stopping on ", <-c)
 	stopping.Store(true)
 	if err := endLastQuery(port); err != nil {
 		log.Fatal(err) // such as not listening yet: nothing to end in order

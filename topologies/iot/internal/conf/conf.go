@@ -48,13 +48,36 @@ func (o Origins) Of(key string) string {
 	return "default"
 }
 
-// Load fills the struct that cfg points to, which holds the defaults: first from the YAML text (file is its name, for errors),
-// then from the environment entries ("NAME=value") whose name starts with prefix. All problems are reported, joined.
-func Load(cfg any, file string, text []byte, prefix string, environ []string) (Origins, error) {
-	l := &loader{file: file, origins: Origins{}}
+// Input is where a configuration comes from.
+type Input struct {
+	// File is the name of Text, for errors.
+	File string
+	// Text is the YAML.
+	Text []byte
+	// Environ are entries "NAME=value"; those whose name starts with Prefix count, and override the file.
+	Prefix  string
+	Environ []string
+	// Flags override both.
+	Flags []Flag
+}
+
+// Flag is a setting from the command line: "-rate 100" is {"simulate.rate", "100", "flag -rate"}.
+type Flag struct{ Key, Value, Place string }
+
+// Load fills the struct that cfg points to, which holds the defaults. All problems are reported, joined.
+func Load(cfg any, in Input) (Origins, error) {
+	l := &loader{file: in.File, origins: Origins{}}
 	root := reflect.ValueOf(cfg).Elem()
-	l.yaml(root, text)
-	l.env(root, prefix, environ)
+	l.yaml(root, in.Text)
+	l.env(root, in.Prefix, in.Environ)
+	keys := Keys(root.Type())
+	for _, f := range in.Flags {
+		if !slices.Contains(keys, f.Key) {
+			l.fail(f.Place, f.Key, "unknown key%s; allowed are %s", suggest(f.Key, keys), strings.Join(keys, ", "))
+			continue
+		}
+		l.setText(root, f.Key, f.Value, f.Place)
+	}
 	l.required(root, "")
 	return l.origins, errors.Join(l.errs...)
 }
@@ -183,20 +206,25 @@ func (l *loader) env(root reflect.Value, prefix string, environ []string) {
 			l.fail(place, "", "no such setting%s; names are %s and the key in capitals, for instance %s", suggest(name, names), prefix, names[0])
 			continue
 		}
-		v, tag := lookup(root, key)
-		if v.Kind() == reflect.Slice {
-			var list []string
-			for s := range strings.SplitSeq(text, ",") {
-				if s = strings.TrimSpace(s); s != "" {
-					list = append(list, s)
-				}
-			}
-			v.Set(reflect.ValueOf(list))
-			l.origins[key] = place
-			continue
-		}
-		l.set(v, tag, text, place, key)
+		l.setText(root, key, text, place)
 	}
+}
+
+// setText sets a setting from a text outside of YAML: lists are separated by commas.
+func (l *loader) setText(root reflect.Value, key, text, place string) {
+	v, tag := lookup(root, key)
+	if v.Kind() != reflect.Slice {
+		l.set(v, tag, text, place, key)
+		return
+	}
+	var list []string
+	for s := range strings.SplitSeq(text, ",") {
+		if s = strings.TrimSpace(s); s != "" {
+			list = append(list, s)
+		}
+	}
+	v.Set(reflect.ValueOf(list))
+	l.origins[key] = place
 }
 
 func (l *loader) required(root reflect.Value, prefix string) {

@@ -32,7 +32,7 @@ func defaults() config {
 
 func load(yaml string, environ ...string) (config, Origins, error) {
 	c := defaults()
-	o, err := Load(&c, "iot.yaml", []byte(yaml), "MILLRACE_IOT_", environ)
+	o, err := Load(&c, Input{File: "iot.yaml", Text: []byte(yaml), Prefix: "MILLRACE_IOT_", Environ: environ})
 	return c, o, err
 }
 
@@ -143,6 +143,23 @@ func TestPrintedConfigurationReadsBack(t *testing.T) {
 	again, _, err := load(b.String())
 	require.NoError(t, err, b.String())
 	require.Equal(t, c, again)
+}
+
+func TestFlagsOverrideAll(t *testing.T) {
+	t.Parallel()
+	c := defaults()
+	in := Input{File: "iot.yaml", Text: []byte("seed: 1"), Prefix: "X_", Environ: []string{"X_SEED=2"}}
+	in.Flags = []Flag{{"seed", "3", "flag -seed"}, {"broker.names", "a,b", "flag -set"}}
+	o, err := Load(&c, in)
+	require.NoError(t, err)
+	require.EqualValues(t, 3, c.Seed)
+	require.Equal(t, []string{"a", "b"}, c.Broker.Names)
+	require.Equal(t, "flag -seed", o.Of("seed"))
+
+	in.Flags = []Flag{{"sed", "3", "flag -set"}, {"seed", "x", "flag -seed"}}
+	_, err = Load(&c, in)
+	require.EqualError(t, err, "flag -set: sed: unknown key (did you mean seed?); allowed are broker.url, broker.clients, broker.timeout, broker.mode, broker.password, broker.names, buffer, seed, share, on\n"+
+		"flag -seed: seed: \"x\" is not a whole number from 0")
 }
 
 func FuzzLoad(f *testing.F) {

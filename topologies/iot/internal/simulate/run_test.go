@@ -167,7 +167,7 @@ func TestRunSurvivesCutConnections(t *testing.T) {
 	go func() {
 		defer close(done)
 		for seen := int64(0); seen < 8000; {
-			if n := o.Progress.Published.Load(); n >= seen+1500 {
+			if n := o.Progress.Published.Load(); n >= seen+3000 {
 				seen = n
 				if b.Cut("sim-0") {
 					cuts++

@@ -1,0 +1,49 @@
+package mqttconn
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+
+	"github.com/eclipse/paho.mqtt.golang/packets"
+)
+
+// Attempt is who tried to connect, for the words of an error.
+type Attempt struct {
+	Brokers  string
+	ClientID string
+	Username string
+}
+
+// Explain puts a failed connection in words that say where and what to do. Permanent means that trying again with the same
+// configuration is pointless: refused credentials or client id, a certificate that does not verify.
+func (a Attempt) Explain(err error) (explained error, permanent bool) {
+	var (
+		verify *tls.CertificateVerificationError
+		alert  tls.AlertError
+		header tls.RecordHeaderError
+	)
+	switch {
+	case errors.Is(err, packets.ErrorRefusedBadUsernameOrPassword), errors.Is(err, packets.ErrorRefusedNotAuthorised):
+		who := "a client without username"
+		if a.Username != "" {
+			who = fmt.Sprintf("user %q", a.Username)
+		}
+		return a.errorf(err, "refuses %s", who, "check username and password, and what the broker lets this client id do"), true
+	case errors.Is(err, packets.ErrorRefusedIDRejected):
+		return a.errorf(err, "refuses the client id %q", a.ClientID, "choose another client_id; some brokers take at most 23 letters and digits"), true
+	case errors.Is(err, packets.ErrorRefusedBadProtocolVersion):
+		return a.errorf(err, "refuses %s", "MQTT 3.1.1", "enable protocol version 3.1.1 on the broker"), true
+	case errors.As(err, &verify):
+		return a.errorf(err, "%s", "shows a certificate that cannot be trusted", "set tls.ca_file to the broker's authority, or tls.server_name to the name in the certificate"), true
+	case errors.As(err, &header):
+		return a.errorf(err, "%s", "does not speak TLS on this port", "use the broker's TLS port (often 8883), or the scheme tcp"), true
+	case errors.As(err, &alert):
+		return a.errorf(err, "%s", "breaks off the TLS handshake", "set tls.cert_file and tls.key_file to a certificate that the broker accepts"), true
+	}
+	return a.errorf(err, "%s", "cannot be reached", "check that it runs, the address and the port, and firewalls between"), false
+}
+
+func (a Attempt) errorf(err error, what, arg, cure string) error {
+	return fmt.Errorf("broker %s "+what+": %w: %s", a.Brokers, arg, err, cure)
+}

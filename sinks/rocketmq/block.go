@@ -1,0 +1,103 @@
+package rocketmq
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"github.com/millrace-stream/millrace/flow"
+	"github.com/millrace-stream/millrace/internal/rocketmq"
+)
+
+// block is what one task wrote in one epoch: messages in the form in which they are sent, by queue. It remembers what the
+// broker has confirmed, so that a repeated Deliver sends only the rest.
+type block struct {
+	rows, bytes int
+	parts       []part
+}
+
+type part struct {
+	queue    rocketmq.Queue
+	rows     int
+	data     []byte
+	sent     int // bytes confirmed or rejected
+	sentRows int
+	rejects  []flow.Reject // kept until a Deliver succeeds
+}
+
+func (b *block) Rows() int  { return b.rows }
+func (b *block) Bytes() int { return b.bytes }
+
+const blockFormat = 1
+
+// AppendBinary encodes all messages, sent or not.
+func (b *block) AppendBinary(to []byte) ([]byte, error) {
+	to = append(to, blockFormat)
+	to = binary.AppendUvarint(to, uint64(len(b.parts)))
+	for i := range b.parts {
+		p := &b.parts[i]
+		to = binary.AppendUvarint(to, uint64(len(p.queue.Broker)))
+		to = append(to, p.queue.Broker...)
+		to = binary.AppendUvarint(to, uint64(p.queue.ID))
+		to = binary.AppendUvarint(to, uint64(len(p.data)))
+		to = append(to, p.data...)
+	}
+	return to, nil
+}
+
+var errBlock = errors.New("rocketmq sink: not a block of this sink, or a damaged one")
+
+// decodeBlock checks every message, so that a damaged block is found here and not by a broker.
+func decodeBlock(data []byte) (flow.Block, error) {
+	if len(data) == 0 || data[0] != blockFormat {
+		return nil, errBlock
+	}
+	d := blockReader{rest: data[1:]}
+	b := &block{}
+	for n := d.number(); n > 0 && !d.bad; n-- {
+		p := part{queue: rocketmq.Queue{Broker: string(d.bytes()), ID: int(d.number())}}
+		p.data = append([]byte(nil), d.bytes()...)
+		for at := 0; at < len(p.data); p.rows++ {
+			size, err := rocketmq.BatchMessageSize(p.data[at:])
+			if err != nil {
+				return nil, errBlock
+			}
+			if _, _, err := rocketmq.BatchMessage(p.data[at : at+size]); err != nil {
+				return nil, errBlock
+			}
+			at += size
+		}
+		b.rows += p.rows
+		b.bytes += len(p.data)
+		b.parts = append(b.parts, p)
+	}
+	if d.bad || len(d.rest) > 0 {
+		return nil, errBlock
+	}
+	return b, nil
+}
+
+type blockReader struct {
+	rest []byte
+	bad  bool
+}
+
+func (d *blockReader) number() uint64 {
+	n, size := binary.Uvarint(d.rest)
+	if size <= 0 || n > 1<<40 {
+		d.bad, d.rest = true, nil
+		return 0
+	}
+	d.rest = d.rest[size:]
+	return n
+}
+
+func (d *blockReader) bytes() []byte {
+	n := d.number()
+	if n > uint64(len(d.rest)) {
+		d.bad, d.rest = true, nil
+		return nil
+	}
+	b := d.rest[:n]
+	d.rest = d.rest[n:]
+	return b
+}

@@ -1,0 +1,157 @@
+package rocketmq
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/millrace-stream/millrace/flow"
+	"github.com/millrace-stream/millrace/internal/rocketmq"
+)
+
+// writer encodes the records of one task into the form in which they are sent, by shard.
+type writer[T any] struct {
+	sink  *sink[T]
+	parts []part // by shard
+	marks [][]byte
+	rows  int
+	bytes int
+	asked bool
+	round int // shard of the next batch without keys
+
+	body, props []byte // of the record at hand
+}
+
+// epochBytes is how much a writer holds before it asks for the epoch's end.
+const epochBytes = 16 << 20
+
+func newWriter[T any](s *sink[T], task flow.TaskInfo) *writer[T] {
+	w := &writer[T]{sink: s, round: task.Task % len(s.queues)}
+	w.parts = w.newParts()
+	if s.fields.key != nil {
+		for i := range s.queues {
+			b, _ := rocketmq.AppendProperty(nil, rocketmq.Shard, strconv.Itoa(i)) // digits are always good
+			b, _ = rocketmq.AppendProperty(b, rocketmq.Shards, strconv.Itoa(len(s.queues)))
+			w.marks = append(w.marks, b)
+		}
+	}
+	return w
+}
+
+func (w *writer[T]) newParts() []part {
+	parts := make([]part, len(w.sink.queues))
+	for i, q := range w.sink.queues {
+		parts[i].queue = q
+	}
+	return parts
+}
+
+// Write encodes the batch. Records that RocketMQ could not hold are refused one by one.
+func (w *writer[T]) Write(_ context.Context, batch []flow.Record[T]) error {
+	for i := range batch {
+		if err := w.add(&batch[i]); err != nil {
+			return &flow.RecordError{Index: i, Err: err}
+		}
+	}
+	if w.sink.fields.key == nil {
+		w.round = (w.round + 1) % len(w.parts)
+	}
+	if w.bytes >= epochBytes && !w.asked && w.sink.rt.RequestEpoch != nil {
+		w.asked = true
+		w.sink.rt.RequestEpoch()
+	}
+	return nil
+}
+
+func (w *writer[T]) add(r *flow.Record[T]) (err error) {
+	f := &w.sink.fields
+	if w.body, err = w.sink.codec.Append(w.body[:0], &r.Value); err != nil {
+		return err
+	}
+	w.props = w.props[:0]
+	shard := w.round
+	if f.key != nil {
+		key := f.key(r.Value)
+		if w.props, err = rocketmq.AppendProperty(w.props, rocketmq.ShardingKey, key); err != nil {
+			return err
+		}
+		shard = shardOf(key, len(w.parts))
+		w.props = append(w.props, w.marks[shard]...)
+	}
+	if f.id != nil {
+		if w.props, err = rocketmq.AppendProperty(w.props, rocketmq.Keys, f.id(r.Value)); err != nil {
+			return err
+		}
+	}
+	if r.Meta != nil && len(r.Meta.Headers) > 0 {
+		if err = w.addHeaders(r.Meta.Headers); err != nil {
+			return err
+		}
+	}
+	p := &w.parts[shard]
+	if p.data == nil {
+		p.data = make([]byte, 0, 16<<10)
+	}
+	before := len(p.data)
+	data, err := rocketmq.AppendMessage(p.data, w.body, w.props)
+	if err != nil {
+		return err
+	}
+	if n := len(data) - before; n > w.sink.cfg.MaxMessageBytes {
+		return fmt.Errorf("rocketmq sink: message of %d bytes, more than max_message_bytes, %d", n, w.sink.cfg.MaxMessageBytes)
+	}
+	p.data = data
+	p.rows++
+	w.rows++
+	w.bytes += len(data) - before
+	return nil
+}
+
+func (w *writer[T]) addHeaders(h map[string]string) (err error) {
+	for name, value := range h {
+		if reserved(name) {
+			continue
+		}
+		if w.props, err = rocketmq.AppendProperty(w.props, name, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Seal hands over what was written as one block.
+func (w *writer[T]) Seal(context.Context) ([]flow.Block, error) {
+	if w.rows == 0 {
+		return nil, nil
+	}
+	b := &block{rows: w.rows, bytes: w.bytes, parts: slices.DeleteFunc(w.parts, func(p part) bool { return p.rows == 0 })}
+	w.parts, w.rows, w.bytes, w.asked = w.newParts(), 0, 0, false
+	return []flow.Block{b}, nil
+}
+
+// shardOf is the shard of the key's group, the same as that of a task that has the key.
+func shardOf(key string, shards int) int {
+	group := int(xxhash.Sum64String(key) % flow.KeyGroups)
+	return group * shards / flow.KeyGroups
+}
+
+// reserved tells whether RocketMQ, or this sink, gives a property its own meaning: such headers come along from a RocketMQ
+// source and are not handed on.
+func reserved(name string) bool {
+	switch name {
+	case rocketmq.ShardingKey, rocketmq.Keys, rocketmq.Shard, rocketmq.Shards,
+		"TAGS", "WAIT", "DELAY", "RETRY_TOPIC", "REAL_TOPIC", "REAL_QID", "TRAN_MSG", "PGROUP", "MIN_OFFSET", "MAX_OFFSET",
+		"BUYER_ID", "ORIGIN_MESSAGE_ID", "TRANSFER_FLAG", "CORRECTION_FLAG", "MQ2_FLAG", "RECONSUME_TIME", "MSG_REGION", "TRACE_ON",
+		"UNIQ_KEY", "EXTEND_UNIQ_INFO", "MAX_RECONSUME_TIMES", "CONSUME_START_TIME", "TRAN_PREPARED_QUEUE_OFFSET",
+		"TRANSACTION_CHECK_TIMES", "CHECK_IMMUNITY_TIME_IN_SECONDS", "INSTANCE_ID", "CORRELATION_ID", "REPLY_TO_CLIENT", "TTL",
+		"ARRIVE_TIME", "PUSH_REPLY_TIME", "CLUSTER", "MSG_TYPE", "POP_CK", "POP_CK_OFFSET", "1ST_POP_TIME", "INNER_NUM", "INNER_BASE",
+		"DUP_INFO", "DLQ_ORIGIN_TOPIC", "DLQ_ORIGIN_MESSAGE_ID", "__CRC32#", "__transactionId__", "CONSUME_TIMES",
+		"TIMER_DELIVER_MS", "TIMER_DELAY_MS", "TIMER_DELAY_SEC", "TIMER_DELAY_LEVEL", "TIMER_IN_MS", "TIMER_OUT_MS",
+		"TIMER_ENQUEUE_MS", "TIMER_DEQUEUE_MS", "TIMER_ROLL_TIMES", "TIMER_UNIQKEY", "TIMER_DEL_UNIQKEY", "TIMER_DEL_FLAG":
+		return true
+	}
+	return false
+}

@@ -1,0 +1,278 @@
+package mqtt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	paho "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/millrace-stream/millrace/flow"
+	"github.com/millrace-stream/millrace/internal/mqttconn"
+)
+
+const (
+	// shortLife: a connection that ends sooner counts as failed.
+	shortLife = 15 * time.Second
+	// takeovers is how many short lives in a row look like a second client with the same id.
+	takeovers = 3
+	// repeatWarning is how often a lasting trouble is logged again.
+	repeatWarning = time.Minute
+	// subackPatience is how long the answer to a subscription may take before somebody is told.
+	subackPatience = 30 * time.Second
+	// refused is the code of a filter in a SUBACK.
+	refused = 0x80
+)
+
+// session is one client of the source: it keeps one connection at a time alive and fills the inbox from it.
+type session struct {
+	cfg     Config
+	id      string
+	brokers []mqttconn.Broker
+	clock   flow.Clock
+	log     *slog.Logger
+	count   func(name string, n int64)
+	inbox   *inbox
+
+	connected bool // at least once: what a broker refuses later may be its own trouble
+	warned    time.Time
+	failures  int
+}
+
+// run keeps the session connected until ctx ends. An error is permanent.
+func (s *session) run(ctx context.Context) error {
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval, pause.Multiplier = min(200*time.Millisecond, s.cfg.MaxReconnectInterval), s.cfg.MaxReconnectInterval, 2
+	pause.Reset()
+	short := 0
+	for ctx.Err() == nil {
+		l, err := s.connect(ctx)
+		if ctx.Err() != nil {
+			s.leave(l)
+			return nil
+		}
+		if err != nil {
+			s.leave(l)
+			if isPermanent(err) {
+				return fmt.Errorf("mqtt source: client %q: %w", s.id, err)
+			}
+			s.failures++
+			s.warn("mqtt: not connected, trying again", err)
+			if s.clock.Sleep(ctx, pause.NextBackOff()) != nil {
+				return nil
+			}
+			continue
+		}
+		s.recovered()
+		since := s.clock.Now()
+		select {
+		case <-ctx.Done():
+			s.leave(l)
+			return nil
+		case <-l.gone:
+		}
+		s.leave(l)
+		if errors.Is(l.reason, errPaused) {
+			s.log.Warn("mqtt: paused: messages are not read fast enough, the broker holds them back meanwhile", "client", s.id)
+			if !s.awaitRoom(ctx) {
+				return nil
+			}
+			continue
+		}
+		if s.clock.Now().Sub(since) >= shortLife {
+			short = 0
+			pause.Reset()
+			s.log.Warn("mqtt: connection lost", "client", s.id, "err", l.reason)
+		} else if short++; short >= takeovers {
+			s.warn("mqtt: connection lost again and again", fmt.Errorf("%w: the last %d connections ended within seconds: another client seems to use the id %q; give every instance its own client_id", l.reason, short, s.id))
+		} else {
+			s.log.Warn("mqtt: connection lost", "client", s.id, "err", l.reason)
+		}
+		if s.clock.Sleep(ctx, pause.NextBackOff()) != nil {
+			return nil
+		}
+	}
+	return nil
+}
+
+// leave ends a connection in good order, as far as there is one.
+func (s *session) leave(l *link) {
+	s.inbox.end(l)
+	l.disconnect(s.clock)
+}
+
+// connect makes a connection and subscribes. The link is never nil.
+func (s *session) connect(ctx context.Context) (*link, error) {
+	l := newLink()
+	opts, err := s.options(ctx, l)
+	if err != nil {
+		return l, permanent{err}
+	}
+	l.client = paho.NewClient(opts)
+	s.inbox.begin(l)
+	tok := l.client.Connect().(*paho.ConnectToken)
+	select {
+	case <-ctx.Done():
+		l.hangUp()
+		<-tok.Done()
+		return l, ctx.Err()
+	case <-tok.Done():
+	}
+	if err := tok.Error(); err != nil {
+		who := mqttconn.Attempt{Brokers: s.addresses(), ClientID: s.id, Username: s.cfg.Username}
+		err, hopeless := who.Explain(err)
+		if hopeless && !s.connected {
+			err = permanent{err}
+		}
+		return l, err
+	}
+	if !tok.SessionPresent() {
+		s.inbox.newSession()
+		if s.connected && !s.cfg.CleanSession {
+			s.log.Warn("mqtt: the broker has forgotten the session: what was published while it was away is lost, and what was not acked comes only if it is still held here", "client", s.id)
+		}
+	}
+	if err := s.subscribe(ctx, l); err != nil {
+		return l, err
+	}
+	if s.connected {
+		s.count("reconnects", 1)
+	}
+	s.connected = true
+	s.inbox.subscribed(l)
+	return l, nil
+}
+
+// subscribe is done at each connect: a session that the broker has kept is not harmed, one that it lost is made anew.
+func (s *session) subscribe(ctx context.Context, l *link) error {
+	tok := l.client.SubscribeMultiple(s.cfg.filters(), nil).(*paho.SubscribeToken)
+	late := s.clock.NewTimer(subackPatience)
+	defer late.Stop()
+	for waiting := true; waiting; {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-l.gone:
+			return fmt.Errorf("broker %s: connection lost before it answered the subscription: %w", s.addresses(), l.reason)
+		case <-late.C():
+			s.log.Warn("mqtt: the broker has not answered the subscription yet", "client", s.id, "brokers", s.addresses())
+		case <-tok.Done():
+			waiting = false
+		}
+	}
+	if err := tok.Error(); err != nil {
+		return fmt.Errorf("broker %s: subscribe: %w", s.addresses(), err)
+	}
+	var denied []string
+	for filter, code := range tok.Result() {
+		if code == refused {
+			denied = append(denied, fmt.Sprintf("%q", filter))
+		}
+	}
+	if len(denied) > 0 {
+		slices.Sort(denied)
+		return permanent{fmt.Errorf("broker %s refuses the subscription to %s: allow it in the broker's access rules for user %q and client id %q, or change topics",
+			s.addresses(), strings.Join(denied, ", "), s.cfg.Username, s.id)}
+	}
+	return nil
+}
+
+func (s *session) options(ctx context.Context, l *link) (*paho.ClientOptions, error) {
+	conf, err := s.cfg.TLS.Load()
+	if err != nil {
+		return nil, err
+	}
+	o := paho.NewClientOptions().
+		SetClientID(s.id).
+		SetCleanSession(s.cfg.CleanSession).
+		SetProtocolVersion(4).
+		SetKeepAlive(s.cfg.KeepAlive).
+		SetPingTimeout(s.cfg.PingTimeout).
+		SetConnectTimeout(s.cfg.ConnectTimeout).
+		SetWriteTimeout(sendTimeout).
+		SetUsername(s.cfg.Username).
+		SetPassword(s.cfg.Password.Reveal()).
+		SetOrderMatters(true).
+		SetAutoAckDisabled(true).
+		SetAutoReconnect(false). // each connection is a client of its own, so that nothing of an old one can reach a new one
+		SetConnectRetry(false).
+		SetStore(noStore{})
+	for _, b := range s.brokers {
+		o.Servers = append(o.Servers, b.URL)
+	}
+	o.SetCustomOpenConnectionFn(func(u *url.URL, o paho.ClientOptions) (net.Conn, error) {
+		opened, err := mqttconn.Dial(ctx, u, conf, s.cfg.ConnectTimeout, o)
+		if err != nil {
+			return nil, err
+		}
+		c := &conn{Conn: opened}
+		l.conn.Store(c)
+		return c, nil
+	})
+	// Set before connecting: a kept session delivers before a subscription could.
+	o.SetDefaultPublishHandler(func(_ paho.Client, m paho.Message) {
+		defer func() {
+			if p := recover(); p != nil {
+				s.log.Error("mqtt: panic on receipt", "client", s.id, "err", p)
+				l.end(fmt.Errorf("panic: %v", p))
+			}
+		}()
+		s.inbox.receive(l, m)
+	})
+	o.SetConnectionLostHandler(func(_ paho.Client, err error) { l.end(err) })
+	return o, nil
+}
+
+// awaitRoom waits until the inbox is half empty, and reports whether ctx lives.
+func (s *session) awaitRoom(ctx context.Context) bool {
+	for s.inbox.fill() > s.cfg.Buffer/2 {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-s.inbox.space:
+		}
+	}
+	return true
+}
+
+// warn logs a trouble when it is new and then now and again.
+func (s *session) warn(msg string, err error) {
+	now := s.clock.Now()
+	if !s.warned.IsZero() && now.Sub(s.warned) < repeatWarning {
+		return
+	}
+	s.warned = now
+	s.log.Warn(msg, "client", s.id, "attempts", s.failures, "err", err)
+}
+
+func (s *session) recovered() {
+	if s.failures > 0 {
+		s.log.Info("mqtt: connected", "client", s.id, "brokers", s.addresses(), "attempts", s.failures+1)
+		s.warned, s.failures = time.Time{}, 0
+	}
+}
+
+func (s *session) addresses() string {
+	names := make([]string, len(s.brokers))
+	for i, b := range s.brokers {
+		names[i] = b.String()
+	}
+	return strings.Join(names, ", ")
+}
+
+// permanent marks an error that trying again does not mend.
+type permanent struct{ error }
+
+func (p permanent) Unwrap() error { return p.error }
+
+func isPermanent(err error) bool {
+	var p permanent
+	return errors.As(err, &p)
+}

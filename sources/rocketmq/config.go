@@ -1,0 +1,139 @@
+package rocketmq
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/millrace-stream/millrace/flow"
+	"github.com/millrace-stream/millrace/internal/rocketmq"
+)
+
+// Secret is a string that prints as "[redacted]".
+type Secret = rocketmq.Secret
+
+// TLS says how connections are encrypted.
+type TLS = rocketmq.TLS
+
+// Config of a source.
+type Config struct {
+	// NameServers are host:port of the cluster's name servers; one that answers is enough. Required.
+	NameServers []string `yaml:"name_servers"`
+	// Topic is read whole: all its queues, no tag filter. Required.
+	Topic string `yaml:"topic"`
+	// Group is the consumer group under which the broker remembers positions. Required.
+	Group string `yaml:"group"`
+	// From says where a queue is begun when neither the topology nor the broker knows a position: "first", "last", or a time in
+	// RFC 3339, which means the first message that the broker stored then or later. Defaults to first.
+	From string `yaml:"from"`
+	// Batch is the most messages of one pull, up to 1,024. The broker caps it too, at 32 by default: see the warning in the log.
+	// Defaults to 256.
+	Batch int `yaml:"batch"`
+	// PollTimeout is how long the broker keeps a pull when there is nothing, up to 1 minute. Defaults to 15 s.
+	PollTimeout time.Duration `yaml:"poll_timeout"`
+	// Assignment says who reads which queues. "all" reads every queue here; nothing else exists yet. Defaults to all.
+	Assignment string `yaml:"assignment"`
+	// RouteRefresh is how often the name servers are asked for new queues. Defaults to 30 s.
+	RouteRefresh time.Duration `yaml:"route_refresh"`
+	// TopicWait is how long a start waits for a topic that the name servers do not know, and for brokers that do not answer,
+	// before it fails or goes on without them. A topic that was just created needs seconds. Defaults to 10 s.
+	TopicWait time.Duration `yaml:"topic_wait"`
+	// Meta fills Record.Meta: properties, sharding key, queue and offset, at some allocations a record. Defaults to false.
+	Meta bool `yaml:"meta"`
+	// Timeout bounds connecting and each request but pulls. Defaults to 5 s.
+	Timeout time.Duration `yaml:"timeout"`
+	// AccessKey, SecretKey and SecurityToken sign requests for brokers with access control. Defaults to none.
+	AccessKey     string `yaml:"access_key"`
+	SecretKey     Secret `yaml:"secret_key"`
+	SecurityToken Secret `yaml:"security_token"`
+	// TLS encrypts all connections. Defaults to none.
+	TLS TLS `yaml:"tls"`
+}
+
+func (c Config) withDefaults() Config {
+	if c.From == "" {
+		c.From = "first"
+	}
+	if c.Batch == 0 {
+		c.Batch = 256
+	}
+	if c.PollTimeout == 0 {
+		c.PollTimeout = 15 * time.Second
+	}
+	if c.Assignment == "" {
+		c.Assignment = "all"
+	}
+	if c.RouteRefresh == 0 {
+		c.RouteRefresh = 30 * time.Second
+	}
+	if c.TopicWait == 0 {
+		c.TopicWait = 10 * time.Second
+	}
+	if c.Timeout == 0 {
+		c.Timeout = 5 * time.Second
+	}
+	return c
+}
+
+// validate lists all that is wrong at once.
+func (c Config) validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf("rocketmq source: "+format, args...)) }
+	if c.Topic == "" {
+		bad("topic is empty")
+	}
+	if c.Group == "" {
+		bad("group is empty: name the consumer group under which positions are kept")
+	}
+	if _, err := parseStart(c.From); err != nil {
+		errs = append(errs, err)
+	}
+	if c.Batch < 1 || c.Batch > flow.MaxBatch {
+		bad("batch is %d: want 1 to %d", c.Batch, flow.MaxBatch)
+	}
+	if c.PollTimeout < 100*time.Millisecond || c.PollTimeout > time.Minute {
+		bad("poll_timeout is %s: want 100ms to 1m", c.PollTimeout)
+	}
+	if c.Assignment != "all" {
+		bad("assignment is %q: only \"all\" exists", c.Assignment)
+	}
+	for name, d := range map[string]time.Duration{"route_refresh": c.RouteRefresh, "topic_wait": c.TopicWait, "timeout": c.Timeout} {
+		if d < 0 {
+			bad("%s is %s: want a positive duration", name, d)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) client() (*rocketmq.Client, error) {
+	t, err := c.TLS.Config()
+	if err != nil {
+		return nil, err
+	}
+	return rocketmq.New(rocketmq.Options{
+		NameServers: c.NameServers,
+		Timeout:     c.Timeout,
+		TLS:         t,
+		Credentials: rocketmq.Credentials{AccessKey: c.AccessKey, SecretKey: c.SecretKey, SecurityToken: c.SecurityToken},
+	})
+}
+
+// start is where an unknown queue is begun.
+type start struct {
+	last bool
+	at   time.Time // zero: not by time
+}
+
+func parseStart(s string) (start, error) {
+	switch s {
+	case "first":
+		return start{}, nil
+	case "last":
+		return start{last: true}, nil
+	}
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil || t.UnixMilli() <= 0 {
+		return start{}, fmt.Errorf("rocketmq source: from is %q: want first, last or a time such as 2026-01-31T00:00:00Z", s)
+	}
+	return start{at: t}, nil
+}
