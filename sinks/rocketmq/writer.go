@@ -16,6 +16,7 @@ import (
 type writer[T any] struct {
 	sink  *sink[T]
 	parts []part // by shard
+	hints []int  // capacity for a shard's next epoch: a little more than its last one had
 	marks [][]byte
 	rows  int
 	bytes int
@@ -31,6 +32,7 @@ const epochBytes = 16 << 20
 func newWriter[T any](s *sink[T], task flow.TaskInfo) *writer[T] {
 	w := &writer[T]{sink: s, round: task.Task % len(s.queues)}
 	w.parts = w.newParts()
+	w.hints = make([]int, len(s.queues))
 	if s.fields.key != nil {
 		for i := range s.queues {
 			b, _ := rocketmq.AppendProperty(nil, rocketmq.Shard, strconv.Itoa(i)) // digits are always good
@@ -93,7 +95,7 @@ func (w *writer[T]) add(r *flow.Record[T]) (err error) {
 	}
 	p := &w.parts[shard]
 	if p.data == nil {
-		p.data = make([]byte, 0, 16<<10)
+		p.data = make([]byte, 0, w.hints[shard])
 	}
 	before := len(p.data)
 	data, err := rocketmq.AppendMessage(p.data, w.body, w.props)
@@ -126,6 +128,9 @@ func (w *writer[T]) addHeaders(h map[string]string) (err error) {
 func (w *writer[T]) Seal(context.Context) ([]flow.Block, error) {
 	if w.rows == 0 {
 		return nil, nil
+	}
+	for i := range w.parts {
+		w.hints[i] = len(w.parts[i].data) + len(w.parts[i].data)/8
 	}
 	b := &block{rows: w.rows, bytes: w.bytes, parts: slices.DeleteFunc(w.parts, func(p part) bool { return p.rows == 0 })}
 	w.parts, w.rows, w.bytes, w.asked = w.newParts(), 0, 0, false

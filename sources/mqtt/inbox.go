@@ -161,6 +161,7 @@ func (b *inbox) receive(l *link, from paho.Message) {
 				b.countUnacked()
 			}
 			b.mu.Unlock()
+			wake(b.ready) // the counts and the window have changed
 			if ackNow {
 				from.Ack()
 			}
@@ -269,6 +270,13 @@ func (b *inbox) ack(upTo int64) {
 	b.acking.Lock()
 	defer b.acking.Unlock()
 	acks, l := b.commit(upTo)
+	if len(acks) == 0 {
+		return
+	}
+	if c := l.conn.Load(); c != nil && len(acks) > 1 {
+		c.cork()
+		defer c.uncork()
+	}
 	for i, m := range acks {
 		if l.broken() {
 			b.unsent(l, acks[i:])

@@ -2,7 +2,6 @@ package mqtt
 
 import (
 	"errors"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -76,25 +75,6 @@ func (l *link) hangUp() {
 func (l *link) broken() bool {
 	c := l.conn.Load()
 	return c != nil && c.broken.Load()
-}
-
-// conn is a network connection that knows when it takes nothing more: the client drops acks then without a word.
-type conn struct {
-	net.Conn
-	broken atomic.Bool
-}
-
-func (c *conn) Write(b []byte) (int, error) {
-	n, err := c.Conn.Write(b)
-	if err != nil {
-		c.broken.Store(true)
-	}
-	return n, err
-}
-
-func (c *conn) Close() error {
-	c.broken.Store(true)
-	return c.Conn.Close()
 }
 
 var errClosed = errors.New("closed")

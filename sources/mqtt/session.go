@@ -212,7 +212,7 @@ func (s *session) options(ctx context.Context, l *link) (*paho.ClientOptions, er
 		if err != nil {
 			return nil, err
 		}
-		c := &conn{Conn: opened}
+		c := newConn(opened)
 		l.conn.Store(c)
 		return c, nil
 	})

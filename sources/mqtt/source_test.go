@@ -354,6 +354,25 @@ func TestWindowIsFoundOut(t *testing.T) {
 	e.eventually(func() bool { return p.window() == 20 }, "reset", func() any { return p.window() })
 }
 
+// A broker that gives 32 messages at once and no more until the oldest are acked.
+func TestWindowIsHonoured(t *testing.T) {
+	b := broker(t, mqttbroker.Options{Window: 32})
+	e := start(t, config(b, "d"), manual)
+	e.awaitIdle()
+	publish(t, b, "d", 0, 500)
+	inOrder(t, 32, e.await(32))
+	p := e.part(id)
+	e.eventually(func() bool { return p.window() == 32 && !p.isIdle() }, "known and full", func() any { return p.window() })
+	for n := 32; n < 500; n += 10 {
+		p.commit(int64(n - 22))
+		inOrder(t, min(n+10, 500), e.await(min(n+10, 500)))
+		require.Equal(t, 32, p.window())
+	}
+	p.commit(500)
+	e.awaitIdle()
+	e.eventually(func() bool { return b.Unacked() == 0 }, "all acked", func() any { return b.Unacked() })
+}
+
 func TestConfiguredWindow(t *testing.T) {
 	b := broker(t, mqttbroker.Options{})
 	cfg := config(b, "d")
