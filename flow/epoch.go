@@ -132,6 +132,7 @@ type epochData struct {
 	flush   bool
 	info    EpochInfo
 	records int64
+	after   []func() // called once it is committed
 }
 
 type partEpoch struct {
@@ -152,7 +153,7 @@ func (u *unit) endEpoch(why string) error {
 		return err
 	}
 	if e == nil {
-		u.runAfterCommit()
+		u.runAfterCommit(u.takeAfterCommit())
 		return nil
 	}
 	u.commitBusy = true
@@ -160,11 +161,17 @@ func (u *unit) endEpoch(why string) error {
 	return nil
 }
 
-func (u *unit) runAfterCommit() {
-	for _, f := range u.afterCommit {
+// takeAfterCommit returns what waits for the epoch that is being collected: a commit under way is of an older one.
+func (u *unit) takeAfterCommit() []func() {
+	f := u.afterCommit
+	u.afterCommit = nil
+	return f
+}
+
+func (u *unit) runAfterCommit(fs []func()) {
+	for _, f := range fs {
 		f()
 	}
-	u.afterCommit = nil
 }
 
 // collect drains the unit and gathers the epoch's changes; nil when nothing has changed.
@@ -212,6 +219,7 @@ func (u *unit) collect(why string, flush bool) (*epochData, error) {
 		u.recycle(e)
 		return nil, nil
 	}
+	e.after = u.takeAfterCommit()
 	e.info = EpochInfo{Topology: u.t.name, Epoch: e.epoch, Records: e.records, Trigger: why, Drain: drained.Sub(start), Collect: clock.Now().Sub(drained)}
 	return e, nil
 }
@@ -259,7 +267,7 @@ func (u *unit) committedEpoch(r commitResult) error {
 	u.recycle(r.e)
 	u.lookAgain()
 	u.hookEpoch(*i)
-	u.runAfterCommit()
+	u.runAfterCommit(r.e.after)
 	return nil
 }
 
@@ -533,7 +541,7 @@ func (u *unit) stop(r stopRequest) error {
 			return err
 		}
 	}
-	u.runAfterCommit()
+	u.runAfterCommit(u.takeAfterCommit())
 	return nil
 }
 

@@ -85,6 +85,8 @@ func (t *Topology) Mermaid() string {
 		switch {
 		case e.from == nil:
 			fmt.Fprintf(&b, "    %s --> %s\n", from, ids[e.to])
+		case e.keyed && e.label != "":
+			fmt.Fprintf(&b, "    %s == %s ==> %s\n", from, e.label, ids[e.to])
 		case e.label != "":
 			fmt.Fprintf(&b, "    %s -. %s .-> %s\n", from, e.label, ids[e.to])
 		case e.keyed:

@@ -107,7 +107,11 @@ func (e *keying[K, T]) used() (*node, int, bool) {
 
 // connect adds a consumer; the first one puts the exchange, or its fused stand-in, behind the port.
 func (e *keying[K, T]) connect(to *node, build func(*builder, *keyTable[K]) keyedReceiver[T]) {
-	e.t.addEdge(e.from, to, "", true)
+	label := ""
+	if e.in != nil {
+		label = e.in.label
+	}
+	e.t.addEdge(e.from, to, label, true)
 	if to.cfg.Parallelism > 0 {
 		e.part.parallelism = to.cfg.Parallelism
 	}

@@ -125,7 +125,7 @@ func SetOption[C Configurable](set func(C)) func(Configurable) {
 		}
 		var want C
 		n := c.Node()
-		n.problems = append(n.problems, fmt.Sprintf("an option for %T does not fit this node (%T)", want, c))
+		n.problems = append(n.problems, fmt.Sprintf("an option for %T does not fit this node (%T): take it off, or put it on the operator it belongs to", want, c))
 	}
 }
 
@@ -137,7 +137,7 @@ func With(cfg Configurable) Option {
 			to.Description = from.Description
 		}
 		if from.Parallelism != 0 {
-			Parallelism(from.Parallelism)(c)
+			to.Parallelism = from.Parallelism
 		}
 		if from.OnError != DeadLetterOrStop {
 			to.OnError = from.OnError

@@ -121,7 +121,11 @@ func To[T any](s Stream[T], name string, sink Sink[T], opts ...SinkOption) {
 // Apply adds a stateless operator; newOp makes the instance of each task.
 func Apply[In, Out any, Op Operator[In, Out]](s Stream[In], name string, newOp func() Op, opts ...NodeOption) Stream[Out] {
 	in := s.stream()
-	n := in.t.addOperator(name, Configure(&NodeConfig{}, opts), in.timed)
+	cfg := Configure(&NodeConfig{}, opts)
+	if newOp == nil {
+		cfg.Problem(noInstance, "")
+	}
+	n := in.t.addOperator(name, cfg, in.timed)
 	p := newPort[Out](in.t, n, "").like(in.timed, in.moved)
 	in.connect(n, func(b *builder) receiver[In] { return newOpStage[In, Out](b, n, newOp(), p) })
 	return p
@@ -131,6 +135,9 @@ func Apply[In, Out any, Op Operator[In, Out]](s Stream[In], name string, newOp f
 func ApplyKeyed[K comparable, In, Out any, Op KeyedOperator[K, In, Out]](s KeyedStream[K, In], name string, newOp func() Op, opts ...NodeOption) Stream[Out] {
 	in := s.in.stream()
 	cfg := Configure(&NodeConfig{}, opts)
+	if newOp == nil {
+		cfg.Problem(noInstance, "")
+	}
 	n := in.t.addOperator(name, cfg, in.timed)
 	p := newPort[Out](in.t, n, "").like(in.timed, true)
 	s.edge.connect(n, func(b *builder, keys *keyTable[K]) keyedReceiver[In] {
@@ -143,6 +150,9 @@ func ApplyKeyed[K comparable, In, Out any, Op KeyedOperator[K, In, Out]](s Keyed
 func ApplyKept[K comparable, T any, Op KeyedOperator[K, T, T]](s KeyedStream[K, T], name string, newOp func() Op, opts ...NodeOption) KeyedStream[K, T] {
 	in := s.in.stream()
 	cfg := Configure(&NodeConfig{}, opts)
+	if newOp == nil {
+		cfg.Problem(noInstance, "")
+	}
 	n := in.t.addOperator(name, cfg, in.timed)
 	p := newPort[T](in.t, n, "").like(in.timed, true)
 	p.optional = true // used by its keyed twin, or both
@@ -154,6 +164,8 @@ func ApplyKept[K comparable, T any, Op KeyedOperator[K, T, T]](s KeyedStream[K, 
 	out.twin = p
 	return KeyedStream[K, T]{in: p, key: s.key, edge: out}
 }
+
+const noInstance = "newOp is nil: pass a function that makes an instance of the operator"
 
 func (t *Topology) addOperator(name string, cfg *NodeConfig, timed bool) *node {
 	kind := cfg.Traits.Kind
@@ -194,7 +206,11 @@ func Union[T any](name string, first Stream[T], more ...Stream[T]) Stream[T] {
 // Split sends each record to yes or no.
 func Split[T any](s Stream[T], name string, is func(T) bool, opts ...NodeOption) (yes, no Stream[T]) {
 	in := s.stream()
-	n := in.t.addOperator(name, Configure(&NodeConfig{Traits: Traits{Kind: "split"}}, opts), in.timed)
+	cfg := Configure(&NodeConfig{Traits: Traits{Kind: "split"}}, opts)
+	if is == nil {
+		cfg.Problem("its function is nil", "pass a function")
+	}
+	n := in.t.addOperator(name, cfg, in.timed)
 	y := newPort[T](in.t, n, "yes").like(in.timed, in.moved)
 	o := newPort[T](in.t, n, "no").like(in.timed, in.moved)
 	in.connect(n, func(b *builder) receiver[T] { return newSplitStage(b, n, is, y, o) })

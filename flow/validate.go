@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"sort"
-	"time"
 )
 
 // Validate lists everything that is wrong with the topology, joined in one error, nil if nothing is. Each is a Problem: node, what,
@@ -89,9 +88,10 @@ func (t *Topology) repeats() (ps []Problem) {
 			seen[at] = true
 			for _, up := range t.upstream(at) {
 				tr := up.cfg.Traits
+				horizon := n.cfg.Traits.Horizon
 				switch {
-				case tr.DedupTTL > 0 && tr.DedupTTL < tr0(n):
-					return &Problem{n.name, fmt.Sprintf("the Dedup %q above it remembers for %v, shorter than its horizon of %v (window and lateness)", up.name, tr.DedupTTL, tr0(n)), "raise the Dedup's ttl"}
+				case tr.DedupTTL > 0 && tr.DedupTTL < horizon && t.redelivered(up):
+					return &Problem{n.name, fmt.Sprintf("the Dedup %q above it remembers for %v, shorter than its horizon of %v (window and lateness)", up.name, tr.DedupTTL, horizon), "raise the Dedup's ttl"}
 				case tr.DedupTTL > 0:
 					continue
 				case up.redelivers:
@@ -110,7 +110,15 @@ func (t *Topology) repeats() (ps []Problem) {
 	return ps
 }
 
-func tr0(n *node) time.Duration { return n.cfg.Traits.Horizon }
+// redelivered tells whether a source that redelivers stands above a node.
+func (t *Topology) redelivered(n *node) bool {
+	for _, up := range t.upstream(n) {
+		if up.redelivers || t.redelivered(up) {
+			return true
+		}
+	}
+	return false
+}
 
 func (t *Topology) upstream(n *node) (up []*node) {
 	for _, e := range t.edges {

@@ -36,6 +36,9 @@ func MaxEntries(n int) DedupOption {
 func Dedup[K, ID comparable, T any](s flow.KeyedStream[K, T], name string, id func(T) ID, ttl time.Duration, opts ...DedupOption) flow.KeyedStream[K, T] {
 	cfg := flow.Configure(&dedupConfig{maxEntries: flow.DefaultMaxEntries}, opts)
 	cfg.Traits = flow.Traits{Kind: "dedup", EventTime: true, Stateful: true, DedupTTL: ttl, Loses: "the ids seen: repeats pass once more"}
+	if id == nil {
+		cfg.Problem("the id function is nil", "pass a function from record to id")
+	}
 	if ttl <= 0 {
 		cfg.Problem("the ttl is not positive", "give at least the window size plus its lateness")
 	}

@@ -9,7 +9,7 @@ import (
 // Filter lets pass the records that keep accepts, in order. Dropped records are acked with their epoch. keep must be safe for
 // concurrent use: all tasks share it.
 func Filter[T any](s flow.Stream[T], name string, keep func(T) bool, opts ...flow.NodeOption) flow.Stream[T] {
-	return flow.Apply[T, T](s, name, func() *filterOp[T] { return &filterOp[T]{keep} }, kinded("filter", opts)...)
+	return flow.Apply[T, T](s, name, func() *filterOp[T] { return &filterOp[T]{keep} }, kinded("filter", keep == nil, opts)...)
 }
 
 type filterOp[T any] struct {

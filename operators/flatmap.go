@@ -14,7 +14,7 @@ func FlatMap[T, R any](s flow.Stream[T], name string, f func(ctx context.Context
 		op := &flatMapOp[T, R]{f: f}
 		op.emit = func(v R) { *op.out.Next(op.r.Time, op.r.Meta) = v }
 		return op
-	}, kinded("flat-map", opts)...)
+	}, kinded("flat-map", f == nil, opts)...)
 }
 
 type flatMapOp[T, R any] struct {

@@ -9,7 +9,7 @@ import (
 // Update changes each record in place: a Map from T to T without the cost of passing values. f works on a copy of its own, so
 // that other branches of the stream and a repeated try see the record as it was. Errors as in Map.
 func Update[T any](s flow.Stream[T], name string, f func(context.Context, *T) error, opts ...flow.NodeOption) flow.Stream[T] {
-	return flow.Apply[T, T](s, name, func() *updateOp[T] { return &updateOp[T]{f} }, kinded("update", opts)...)
+	return flow.Apply[T, T](s, name, func() *updateOp[T] { return &updateOp[T]{f} }, kinded("update", f == nil, opts)...)
 }
 
 type updateOp[T any] struct {
