@@ -2,8 +2,8 @@
 //
 // It is mochi-mqtt for MQTT 3.1.1 clients, with its limits raised. It is not a lossless broker: it confirms a message to the
 // publisher before it has handed it on, keeps sessions in memory only, and sends what it repeats after a reconnect in no order
-// and beside new messages, and can lose what is published while it hands a session to a new connection. It has no window of unacked messages: a client gets all there is, up to MaxUnacked. Tests about loss,
-// windows and shared subscriptions whose members leave belong to a real broker.
+// and beside new messages, and can lose what is published while it hands a session to a new connection. Tests about loss and
+// about shared subscriptions whose members leave belong to a real broker.
 package mqttbroker
 
 import (
@@ -37,6 +37,8 @@ type Options struct {
 	DenyFilter string
 	// MaxUnacked is how many unacked messages are kept per client. Defaults to 65,535, the most that the protocol can number.
 	MaxUnacked uint16
+	// Window is how many unacked messages a connection is given at once; the others wait for an ack. Defaults to no window.
+	Window int
 	// TLS makes the listener speak TLS. Defaults to plain TCP.
 	TLS *tls.Config
 	// Log takes what the broker has to say. Defaults to silence.
@@ -72,14 +74,24 @@ func Start(ctx context.Context, addr string, opts Options) (*Broker, error) {
 	if host, _, err := net.SplitHostPort(addr); err != nil || !loopback(host) {
 		return nil, fmt.Errorf("mqtt broker: address %q is not one of this machine alone: use 127.0.0.1:PORT", addr)
 	}
-	l := listeners.NewTCP(listeners.Config{ID: "mqtt", Address: addr, TLSConfig: opts.TLS})
-	if err := server.AddListener(l); err != nil {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
 		return nil, fmt.Errorf("mqtt broker: listen on %s: %w", addr, err)
+	}
+	if opts.TLS != nil {
+		l = tls.NewListener(l, opts.TLS)
+	}
+	if opts.Window > 0 {
+		l = windowListener{Listener: l, window: opts.Window}
+	}
+	if err := server.AddListener(listeners.NewNet("mqtt", l)); err != nil {
+		_ = l.Close()
+		return nil, fmt.Errorf("mqtt broker: %w", err)
 	}
 	if err := server.Serve(); err != nil {
 		return nil, fmt.Errorf("mqtt broker: %w", err)
 	}
-	b := &Broker{server: server, addr: l.Address(), tls: opts.TLS != nil}
+	b := &Broker{server: server, addr: l.Addr().String(), tls: opts.TLS != nil}
 	b.stop = context.AfterFunc(ctx, func() { _ = b.Close() })
 	return b, nil
 }

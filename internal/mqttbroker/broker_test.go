@@ -58,6 +58,31 @@ func TestUnackedLimitIsCounted(t *testing.T) {
 	require.Equal(t, 10, b.Unacked())
 }
 
+func TestWindow(t *testing.T) {
+	b, err := mqttbroker.Start(t.Context(), "127.0.0.1:0", mqttbroker.Options{Window: 3})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, b.Close()) })
+	got := make(chan paho.Message, 100)
+	o := paho.NewClientOptions().AddBroker(b.URL()).SetClientID("slow").SetAutoReconnect(false).SetAutoAckDisabled(true)
+	c := paho.NewClient(o)
+	require.True(t, c.Connect().WaitTimeout(5*time.Second))
+	t.Cleanup(func() { c.Disconnect(250) })
+	keep := func(_ paho.Client, m paho.Message) { got <- m }
+	require.True(t, c.SubscribeMultiple(map[string]byte{"a": 1}, keep).WaitTimeout(5*time.Second))
+	for i := range 20 {
+		require.NoError(t, b.Publish("a", []byte{byte(i)}, false, 1))
+	}
+	for i := range 20 {
+		m := <-got
+		require.Equal(t, []byte{byte(i)}, m.Payload())
+		if i >= 2 { // the window is full: what is answered now comes behind all that may come
+			require.True(t, c.Unsubscribe("nothing").WaitTimeout(5*time.Second))
+			require.Empty(t, got)
+			m.Ack()
+		}
+	}
+}
+
 func TestPassword(t *testing.T) {
 	b, err := mqttbroker.Start(t.Context(), "127.0.0.1:0", mqttbroker.Options{Username: "u", Password: "p"})
 	require.NoError(t, err)

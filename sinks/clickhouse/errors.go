@@ -102,9 +102,9 @@ func fateOf(err error) fate {
 		return retry
 	case 209, 210, 236, 319: // the server lost a replica, was shut down, or does not know itself
 		return unknown
-	case 3, 107, 159, 164, 173, 202, 203, 241, 242, 243, 285, 290, 394, 425, 439, 745, 999:
+	case 3, 107, 159, 164, 173, 202, 203, 225, 241, 242, 243, 285, 290, 394, 425, 439, 667, 745, 999:
 		return retry
-	case 16, 36, 44, 46, 47, 48, 50, 53, 60, 62, 81, 115, 192, 193, 194, 195, 218, 223, 291, 344, 392, 497, 516, 519, 732:
+	case 16, 36, 44, 46, 47, 48, 50, 53, 60, 62, 81, 115, 192, 193, 194, 195, 218, 223, 291, 344, 392, 497, 516, 519, 732, 774:
 		return stop
 	}
 	return refused
@@ -125,6 +125,8 @@ func cure(code int, database, table string) string {
 		return "check user and password in the config"
 	case 497, 195, 291:
 		return fmt.Sprintf("GRANT INSERT, SELECT ON %s.%s TO the user", database, table)
+	case 774:
+		return "the table is read-only for good: its disk or its setting table_readonly says so"
 	case 115:
 		return "the server does not know a setting: check the config's settings"
 	}

@@ -71,7 +71,7 @@ func TestInsertOrdersSettingsAndToken(t *testing.T) {
 		token := blocks[0].(*block).token
 		deliver(t, k, blocks)
 		s.exec(t, "SYSTEM FLUSH LOGS")
-		q := "SELECT Settings['async_insert'], Settings['insert_deduplication_token'] FROM system.query_log" +
+		q := "SELECT DISTINCT Settings['async_insert'], Settings['insert_deduplication_token'] FROM system.query_log" +
 			" WHERE type = 'QueryFinish' AND query_kind = 'Insert' AND query_id = 'millrace/" + token + "/1'"
 		// insert_deduplicate is sent too; the log lists only what differs from the default
 		require.Equal(t, "0 "+token, s.one(t, q))

@@ -49,16 +49,16 @@ func TestConfirmedBatchesAreNotSentAgain(t *testing.T) {
 		_, err := s.Deliver(t.Context(), blocks)
 		require.True(t, flow.IsTransient(err))
 		require.ErrorContains(t, err, "queue a/0 of topic \"t\"")
-		require.Equal(t, bodies(1, 12), f.stored[0])
+		require.Equal(t, bodies(1, 12), f.got(0))
 	}
 	rejects, err := s.Deliver(t.Context(), blocks)
 	require.NoError(t, err)
 	require.Empty(t, rejects)
-	require.Equal(t, bodies(1, 20), f.stored[0])
+	require.Equal(t, bodies(1, 20), f.got(0))
 	require.Equal(t, int64(2), c.get("retries"))
 	_, err = s.Deliver(t.Context(), blocks)
 	require.NoError(t, err)
-	require.Equal(t, bodies(1, 20), f.stored[0], "nothing is left to send")
+	require.Equal(t, bodies(1, 20), f.got(0), "nothing is left to send")
 }
 
 func TestAnAmbiguousFailureIsSentAgainToTheSameQueue(t *testing.T) {
@@ -73,7 +73,7 @@ func TestAnAmbiguousFailureIsSentAgainToTheSameQueue(t *testing.T) {
 	require.True(t, flow.IsTransient(err))
 	_, err = s.Deliver(t.Context(), blocks)
 	require.NoError(t, err)
-	require.Equal(t, slices.Concat(bodies(1, 20), bodies(11, 20)), f.stored[0], "a repeat, not a loss")
+	require.Equal(t, slices.Concat(bodies(1, 20), bodies(11, 20)), f.got(0), "a repeat, not a loss")
 }
 
 func TestASlowQueueDoesNotHoldTheOthersBack(t *testing.T) {
@@ -98,7 +98,7 @@ func TestASlowQueueDoesNotHoldTheOthersBack(t *testing.T) {
 	}
 	require.NoError(t, err)
 	for q := range 4 {
-		require.Contains(t, f.stored[q], fmt.Sprintf("d %d", q+1))
+		require.Contains(t, f.got(q), fmt.Sprintf("d %d", q+1))
 	}
 }
 
@@ -120,7 +120,7 @@ func TestOnlySendOKIsDurable(t *testing.T) {
 		require.Equal(t, int64(1), c.get(name))
 		_, err = s.Deliver(t.Context(), blocks)
 		require.NoError(t, err)
-		require.Equal(t, bodies(1, 2), f.stored[0])
+		require.Equal(t, bodies(1, 2), f.got(0))
 	}
 }
 
@@ -149,7 +149,7 @@ func TestARefusedMessageIsFoundByHalvesAndRejected(t *testing.T) {
 		require.Equal(t, want.body, string(rejects[i].Record))
 		require.ErrorContains(t, rejects[i].Err, "maxMessageSize")
 	}
-	require.Equal(t, slices.Concat(bodies(1, 6), bodies(8, 15), bodies(17, 20)), f.stored[0])
+	require.Equal(t, slices.Concat(bodies(1, 6), bodies(8, 15), bodies(17, 20)), f.got(0))
 }
 
 func TestATopicThatIsGoneStopsWithTheCure(t *testing.T) {
@@ -251,8 +251,8 @@ func TestBatchesAreCutByBytesToo(t *testing.T) {
 	require.NoError(t, err)
 	_, err = s.Deliver(t.Context(), blocks)
 	require.NoError(t, err)
+	require.Equal(t, long, f.got(0))
 	require.Equal(t, []int{3, 1, 1, 2}, sizes)
-	require.Equal(t, long, f.stored[0])
 }
 
 // text is a codec that writes strings as they are.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -61,6 +62,13 @@ func newFake(t *testing.T, queues int, answer func(queue, n int, bodies []string
 		all.Wait()
 	})
 	return f
+}
+
+// got is what a queue holds.
+func (f *fake) got(queue int) []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.stored[queue])
 }
 
 func (f *fake) serve(c net.Conn) error {

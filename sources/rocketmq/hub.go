@@ -123,8 +123,12 @@ func (h *hub) down(broker string, began time.Time, err error) {
 	}
 	o.since = h.rt.Clock.Now()
 	h.rt.Count("outages", 1)
-	h.rt.Log.Warn("rocketmq: broker does not answer; its queues go on when it is back",
-		"broker", broker, "addr", h.masters[broker], "topic", h.cfg.Topic, "err", err)
+	what := "rocketmq: broker does not answer; its queues go on when it is back"
+	var refusal *rocketmq.ServerError
+	if errors.As(err, &refusal) {
+		what = "rocketmq: broker does not serve the topic now; its queues go on when it does"
+	}
+	h.rt.Log.Warn(what, "broker", broker, "addr", h.masters[broker], "topic", h.cfg.Topic, "err", err)
 }
 
 func (h *hub) up(broker string) {

@@ -17,6 +17,7 @@ type reader struct {
 	sink   intake
 	offset int64 // the next one to read
 
+	failures  int // in a row
 	behindEnd int // answers in a row that say that the queue ends before offset
 	capped    int // pulls in a row that brought few messages though many were waiting
 	backoff   backoff
@@ -85,7 +86,11 @@ func (r *reader) retry(ctx context.Context, f func() error) error {
 			return fmt.Errorf("rocketmq source: queue %s of topic %q: %w", r.queue, r.hub.cfg.Topic, err)
 		}
 		r.sink.Busy()
-		r.hub.down(r.queue.Broker, began, err)
+		r.hub.rt.Count("reconnects", 1)
+		// One failure may be an idle connection that the broker closed while the engine took nothing; two are an outage.
+		if r.failures++; r.failures > 1 {
+			r.hub.down(r.queue.Broker, began, err)
+		}
 		if err := r.hub.rt.Clock.Sleep(ctx, r.backoff.next()); err != nil {
 			return err
 		}
@@ -144,7 +149,7 @@ func (r *reader) answer(ctx context.Context, conn *rocketmq.Conn, call *rocketmq
 		return nil, flow.Transient(err)
 	}
 	r.hub.up(r.queue.Broker)
-	r.backoff = backoff{}
+	r.failures, r.backoff = 0, backoff{}
 	if resp.Code != rocketmq.PullOffsetMoved {
 		r.behindEnd = 0
 	}

@@ -55,7 +55,8 @@ type call struct {
 
 func commands() []command {
 	return []command{
-		simulateCommand(), configCommand(),
+		demoCommand(), simulateCommand(), allCommand(), ingestCommand(), dataCommand(), checkCommand(), tablesCommand(),
+		graphCommand(), configCommand(),
 	}
 }
 

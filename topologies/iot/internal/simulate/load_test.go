@@ -105,3 +105,18 @@ func TestReadingIsWhatTheDevicesSend(t *testing.T) {
 		string(appendReading(nil, &m, iot.KindHeartbeat, 9)))
 	require.Equal(t, "dev-0000000 dev-0009999 dev-1234567 dev-12345678", DeviceName(0)+" "+DeviceName(9999)+" "+DeviceName(1234567)+" "+DeviceName(12345678))
 }
+func TestMalformedIsRefusedAndUnique(t *testing.T) {
+	t.Parallel()
+	l := load()
+	l.Malformed, l.Duplicates = 1, 0
+	seen := map[string]int{}
+	for i := range int64(20_000) {
+		m := l.message(i)
+		text := appendMalformed(nil, &m, 1_700_000_000_000)
+		seen[string(text)]++
+		var r iot.Reading
+		require.Error(t, iot.ReadingCodec().Decode(text, &r), "%q", text)
+	}
+	require.Greater(t, seen[""], 100)
+	require.Len(t, seen, 20_000-seen[""]+1)
+}

@@ -1,0 +1,37 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"time"
+
+	"github.com/millrace-stream/millrace/flow"
+)
+
+// status is what a box says about itself in the file of -status, once a second.
+type status struct {
+	PID      int
+	Time     time.Time
+	Read     int64
+	Unacked  int64
+	Lag      int64
+	Counters []flow.Counter
+}
+
+func statusOf(b box, r *flow.Running) status {
+	return status{
+		PID: os.Getpid(), Time: time.Now(), Read: counter(r, b.source, "out"), Unacked: r.Unacked(), Lag: r.Lag(), Counters: r.Counters(),
+	}
+}
+
+// write replaces the file in one step, so that a reader never sees half of it.
+func (s status) write(path string) error {
+	text, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(path+".new", text, 0o644); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}

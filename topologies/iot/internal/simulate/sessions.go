@@ -1,0 +1,39 @@
+package simulate
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/millrace-stream/millrace/topologies/iot"
+)
+
+// refusedSubscription is what a broker answers to a filter that it does not allow.
+const refusedSubscription = 0x80
+
+// OpenSessions makes the sessions that the MQTT source will use, with their subscription, so that the broker keeps what is published
+// before the source has connected for the first time.
+func OpenSessions(ctx context.Context, cfg iot.MQTTConfig) error {
+	filter := cfg.Topic + "/#"
+	for i := range cfg.Clients {
+		id := cfg.ClientID
+		if cfg.Clients > 1 {
+			id = fmt.Sprintf("%s-%d", cfg.ClientID, i)
+		}
+		c := paho.NewClient(paho.NewClientOptions().AddBroker(cfg.Broker).SetClientID(id).SetUsername(cfg.Username).
+			SetPassword(cfg.Password.Reveal()).SetCleanSession(false).SetAutoReconnect(false))
+		if err := connect(ctx, c, Broker{URL: cfg.Broker, Username: cfg.Username}, slog.New(slog.DiscardHandler)); err != nil {
+			return err
+		}
+		token := c.Subscribe("$share/"+cfg.Group+"/"+filter, 1, nil)
+		token.Wait()
+		code, ok := token.(*paho.SubscribeToken).Result()[filter]
+		c.Disconnect(250)
+		if err := token.Error(); err != nil || ok && code == refusedSubscription {
+			return fmt.Errorf("MQTT broker %s: subscription to %s refused: %w", cfg.Broker, filter, err)
+		}
+	}
+	return nil
+}
