@@ -4,6 +4,7 @@ package rocketmq
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/millrace-stream/millrace/flow"
 	"github.com/millrace-stream/millrace/flow/codec"
@@ -142,11 +143,13 @@ func (d *decoder[T]) emit(ctx context.Context, body []byte, offset, next int64) 
 func (d *decoder[T]) decode(m *rocketmq.Message, r *flow.Record[T]) bool {
 	behind := flow.Position{Offset: m.Offset + 1}
 	payload, err := m.Payload()
-	if err != nil {
-		d.in.Reject(m.Body, err, behind)
-		return false
+	if err == nil {
+		err = d.codec.Decode(payload, &r.Value)
+	} else {
+		payload = m.Body
 	}
-	if err := d.codec.Decode(payload, &r.Value); err != nil {
+	if err != nil {
+		d.in.Reference(time.UnixMilli(m.Stored)) // the dead letter's time
 		d.in.Reject(payload, err, behind)
 		return false
 	}
