@@ -40,6 +40,10 @@ type Config struct {
 	TopicWait time.Duration `yaml:"topic_wait"`
 	// Meta fills Record.Meta: properties, sharding key, queue and offset, at some allocations a record. Defaults to false.
 	Meta bool `yaml:"meta"`
+	// CheckShards stops a queue at the first message that our sink wrote when the topic had another number of queues than before:
+	// keys have moved between queues then. Set it below flow.CoPartitioned, where a key's state stays with its queue; an
+	// exchanged topology need not care. Defaults to false.
+	CheckShards bool `yaml:"check_shards"`
 	// Timeout bounds connecting and each request but pulls. Defaults to 5 s.
 	Timeout time.Duration `yaml:"timeout"`
 	// AccessKey, SecretKey and SecurityToken sign requests for brokers with access control. Defaults to none.

@@ -22,6 +22,7 @@ assignment: all
 route_refresh: 1m
 topic_wait: 5s
 meta: true
+check_shards: true
 timeout: 3s
 access_key: ak
 secret_key: topsecret
@@ -29,7 +30,7 @@ tls: {enabled: true, server_name: mq}
 `), &c, yaml.Strict()))
 	require.Equal(t, Config{
 		NameServers: []string{"ns-1:9876", "ns-2:9876"}, Topic: "readings", Group: "metrics", From: "2026-01-31T00:00:00Z", Batch: 1024,
-		PollTimeout: 20 * time.Second, Assignment: "all", RouteRefresh: time.Minute, TopicWait: 5 * time.Second, Meta: true,
+		PollTimeout: 20 * time.Second, Assignment: "all", RouteRefresh: time.Minute, TopicWait: 5 * time.Second, Meta: true, CheckShards: true,
 		Timeout: 3 * time.Second, AccessKey: "ak", SecretKey: "topsecret", TLS: TLS{Enabled: true, ServerName: "mq"},
 	}, c)
 	require.NoError(t, c.validate())

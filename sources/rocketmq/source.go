@@ -64,6 +64,9 @@ func (s *source[T]) Read(ctx context.Context, p flow.Partition, from flow.Positi
 		return err
 	}
 	d := &decoder[T]{codec: s.codec, in: in, partition: p.ID, meta: s.cfg.Meta}
+	if s.cfg.CheckShards {
+		d.check = &shardCheck{shards: from.Token}
+	}
 	r := &reader{hub: &s.hub, queue: q, sink: d}
 	if err = r.begin(ctx, p.Committed, from); err == nil {
 		err = r.run(ctx)
@@ -81,6 +84,7 @@ type decoder[T any] struct {
 	in        *flow.Intake[T]
 	partition string
 	meta      bool
+	check     *shardCheck // nil: none
 }
 
 // intake is what a reader hands messages and its state to.
@@ -124,8 +128,11 @@ func (d *decoder[T]) emit(ctx context.Context, body []byte, offset, next int64) 
 		if m.Offset < offset {
 			continue
 		}
+		if err := d.check.look(&m); err != nil {
+			return n, errors.Join(err, d.hand(ctx, batch, d.at(m.Offset)))
+		}
 		if len(batch) == flow.MaxBatch { // a broker that gives more than it was asked for
-			if err := d.hand(ctx, batch, flow.Position{Offset: m.Offset}); err != nil {
+			if err := d.hand(ctx, batch, d.at(m.Offset)); err != nil {
 				return n, err
 			}
 			batch = d.in.Buffer()[:0]
@@ -136,7 +143,16 @@ func (d *decoder[T]) emit(ctx context.Context, body []byte, offset, next int64) 
 			batch = batch[:len(batch)-1]
 		}
 	}
-	return n, d.hand(ctx, batch, flow.Position{Offset: next})
+	return n, d.hand(ctx, batch, d.at(next))
+}
+
+// at is a position to emit with; it remembers what shardCheck needs.
+func (d *decoder[T]) at(offset int64) flow.Position {
+	p := flow.Position{Offset: offset}
+	if d.check != nil {
+		p.Token = d.check.shards
+	}
+	return p
 }
 
 // decode fills r, or rejects the message and returns false.

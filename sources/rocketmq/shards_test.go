@@ -1,0 +1,64 @@
+package rocketmq
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/millrace-stream/millrace/flow"
+	"github.com/millrace-stream/millrace/internal/rocketmq"
+	"github.com/millrace-stream/millrace/internal/services"
+)
+
+// With another number of queues a key is in another queue, and co-partitioned state is not where the key is.
+func TestKeysThatMovedBetweenQueuesStopTheQueueWithTheCure(t *testing.T) {
+	b := setup(t, services.Need(t, services.RocketBroker), 1)
+	send := func(from, n int, shards string) {
+		var data []byte
+		for i := range n {
+			var props []byte
+			var err error
+			if shards != "" {
+				props, err = rocketmq.AppendProperty(nil, rocketmq.Shards, shards)
+				require.NoError(t, err)
+			}
+			data, err = rocketmq.AppendMessage(data, fmt.Append(nil, from+i), props)
+			require.NoError(t, err)
+		}
+		r, err := b.client.Call(t.Context(), b.set.Broker(), rocketmq.SendBatch("p", b.topic, b.queue(0), time.Now(), data))
+		require.NoError(t, err)
+		require.NoError(t, r.Err())
+		r.Release()
+	}
+	send(0, 10, "4")
+	send(10, 5, "") // another producer's
+	cfg := b.config()
+	cfg.CheckShards = true
+	e := launch(t, cfg, nil)
+	e.until("read", func(parts map[string]*queueLog) bool {
+		return parts[b.id(0)] != nil && len(parts[b.id(0)].values) == 15
+	})
+	pos := e.parts[b.id(0)].pos
+	require.Equal(t, flow.Position{Offset: 15, Token: "4"}, pos)
+	e.close()
+
+	send(15, 3, "4")
+	send(18, 3, "8")
+	for range 2 { // a restart does not hide it
+		e = launch(t, cfg, map[string]flow.Position{b.id(0): pos})
+		e.until("stopped", func(parts map[string]*queueLog) bool { return parts[b.id(0)] != nil && parts[b.id(0)].err != nil })
+		l := e.parts[b.id(0)]
+		require.False(t, flow.IsTransient(l.err))
+		for _, part := range []string{b.id(0), "offset 18", "8 queues", "had 4", "flow.CoPartitioned"} {
+			require.ErrorContains(t, l.err, part)
+		}
+		require.Equal(t, flow.Position{Offset: 18, Token: "4"}, l.pos, "what is good is read")
+		pos = l.pos
+		e.close()
+	}
+	cfg.CheckShards = false
+	e = launch(t, cfg, map[string]flow.Position{b.id(0): pos})
+	e.until("read", func(parts map[string]*queueLog) bool { return parts[b.id(0)] != nil && parts[b.id(0)].pos.Offset == 21 })
+}
