@@ -2,7 +2,7 @@
 //
 // It is mochi-mqtt for MQTT 3.1.1 clients, with its limits raised. It is not a lossless broker: it confirms a message to the
 // publisher before it has handed it on, keeps sessions in memory only, and sends what it repeats after a reconnect in no order
-// and beside new messages, and can lose what is published while it hands a session to a new connection. Tests about loss and
+// and beside new messages, and can lose or double what is published while it hands a session to a new connection. Tests about loss and
 // about shared subscriptions whose members leave belong to a real broker.
 package mqttbroker
 

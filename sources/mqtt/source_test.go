@@ -70,10 +70,7 @@ func TestCleanStopLosesAndRepeatsNothing(t *testing.T) {
 	var got []int
 	for round := range 5 {
 		e := start(t, config(b, "d"), commitAfter(time.Millisecond))
-		e.eventually(func() bool { return b.Connected(id) && len(e.all()) == 1 }, "connected", func() any { return e.log }) // this broker loses what comes while it hands a session over
-		if round == 0 {
-			e.awaitIdle()
-		}
+		e.awaitIdle() // this broker loses and doubles what comes while it hands a session over
 		publish(t, b, "d", round*400, round*400+400)
 		e.await(100)
 		e.stop()
