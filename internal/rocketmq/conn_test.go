@@ -31,6 +31,10 @@ type server struct {
 func serve(t *testing.T, handle func(code int, ext map[string]string) (int, string)) *server {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
+	return serveOn(t, l, handle)
+}
+
+func serveOn(t *testing.T, l net.Listener, handle func(code int, ext map[string]string) (int, string)) *server {
 	s := &server{addr: l.Addr().String(), l: l}
 	s.wait.Go(func() {
 		for {
