@@ -89,7 +89,8 @@ type TLS struct {
 	Enabled bool `yaml:"enabled"`
 	// CAFile is a PEM file of the authorities to trust. Defaults to the system's.
 	CAFile string `yaml:"ca_file"`
-	// CertFile and KeyFile are a client certificate in PEM. Both or neither; default to none.
+	// CertFile and KeyFile are a client certificate in PEM; over HTTP, without a password, it is the login. Both or neither; default
+	// to none.
 	CertFile string `yaml:"cert_file"`
 	KeyFile  string `yaml:"key_file"`
 	// ServerName is the name in the server's certificate. Defaults to the host of the address.

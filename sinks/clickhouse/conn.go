@@ -68,7 +68,7 @@ func (c *Conn) open(addr []string) (driver.Conn, error) {
 	if c.cfg.Protocol == HTTP {
 		protocol = chgo.HTTP
 	}
-	db, err := chgo.Open(&chgo.Options{
+	o := &chgo.Options{
 		Addr:         addr,
 		Protocol:     protocol,
 		Auth:         chgo.Auth{Database: c.cfg.Database, Username: c.cfg.User, Password: string(c.cfg.Password)},
@@ -77,11 +77,26 @@ func (c *Conn) open(addr []string) (driver.Conn, error) {
 		ReadTimeout:  c.cfg.ReadTimeout,
 		MaxOpenConns: 8,
 		MaxIdleConns: 2,
-	})
+	}
+	if c.tls != nil && c.cfg.Password == "" && c.cfg.TLS.CertFile == "" {
+		// clickhouse-go takes TLS without a password for a login by certificate, which an account without a password is not.
+		o.TransportFunc = func(t *http.Transport) (http.RoundTripper, error) { return noCertificateLogin{t}, nil }
+	}
+	db, err := chgo.Open(o)
 	if err != nil {
 		return nil, fmt.Errorf("clickhouse %s: %w", strings.Join(addr, ","), err)
 	}
 	return db, nil
+}
+
+const certificateLogin = "X-ClickHouse-SSL-Certificate-Auth"
+
+type noCertificateLogin struct{ *http.Transport }
+
+func (n noCertificateLogin) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Del(certificateLogin)
+	return n.Transport.RoundTrip(r)
 }
 
 // Query runs a query and calls scan for each row; scan reads the row by Rows.Scan or Rows.ScanStruct.

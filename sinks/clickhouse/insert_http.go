@@ -58,6 +58,8 @@ func (c *Conn) post(ctx context.Context, client *http.Client, addr string, q url
 	req.Header.Set("X-ClickHouse-User", c.cfg.User)
 	if c.cfg.Password != "" {
 		req.Header.Set("X-ClickHouse-Key", string(c.cfg.Password))
+	} else if c.tls != nil && c.cfg.TLS.CertFile != "" {
+		req.Header.Set(certificateLogin, "on")
 	}
 	req.Header.Set("User-Agent", "millrace")
 	resp, err := client.Do(req)
