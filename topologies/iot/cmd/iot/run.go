@@ -111,11 +111,8 @@ func (r boxRun) do(ctx context.Context) (err error) {
 		return err
 	}
 	defer every(ctx, 5*time.Second, func() { c.log.Info("running", p.figures(b)...) })()
-	defer every(ctx, time.Second, func() {
-		if err := r.report(p); err != nil {
-			c.log.Warn("the status file cannot be written", "err", err)
-		}
-	})()
+	report := func() error { return writeStatus(r.status, statusOf(b, p.running)) }
+	defer every(ctx, time.Second, func() { warn(c, report()) })()
 	if r.finish || r.now {
 		wait := &finisher{running: p.running, source: b.source, poll: time.Second, quiet: 5}
 		if !r.now {
@@ -129,14 +126,7 @@ func (r boxRun) do(ctx context.Context) (err error) {
 		return err
 	}
 	c.log.Info("ended", p.figures(b)...)
-	return errors.Join(r.report(p), ended.set())
-}
-
-func (r boxRun) report(p *process) error {
-	if r.status == "" {
-		return nil
-	}
-	return statusOf(r.box, p.running).write(r.status)
+	return errors.Join(report(), ended.set())
 }
 
 // process is a running topology with the router that it runs on.

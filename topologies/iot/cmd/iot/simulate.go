@@ -24,28 +24,43 @@ docs/ledger.md; 'iot check' compares the tables with it. Each message is publish
 the broker. A signal stops it cleanly: what was published is confirmed and booked.`,
 		keys: [][2]string{
 			{"readings", "simulate.readings"}, {"rate", "simulate.rate"}, {"duration", "simulate.duration"}, {"devices", "simulate.devices"},
-			{"seed", "simulate.seed"}, {"ledger", "simulate.ledger"}, {"broker", "mqtt.broker"},
+			{"seed", "simulate.seed"}, {"ledger", "simulate.ledger"}, {"broker", "mqtt.broker"}, {"store", "store.dir"},
 		},
-		run: func(*flag.FlagSet) func(context.Context, *call) error { return runSimulate },
+		run: func(fs *flag.FlagSet) func(context.Context, *call) error {
+			status := fs.String("status", "", "`FILE` that says every second how far the run is, as JSON")
+			return func(ctx context.Context, c *call) error { return runSimulate(ctx, c, *status) }
+		},
 	}
 }
 
-func runSimulate(ctx context.Context, c *call) error {
+func runSimulate(ctx context.Context, c *call, status string) error {
+	ended := mark{c.cfg.Store.Dir, "simulate"}
+	if err := ended.clear(); err != nil {
+		return err
+	}
 	var progress simulate.Progress
 	stop := every(ctx, 5*time.Second, func() {
 		c.log.Info("publishing", "published", progress.Published.Load(), "confirmed", progress.Acked.Load(), "retries", progress.Retries.Load())
 	})
+	defer stop()
+	report := func() error {
+		return writeStatus(status, simulateStatus{progress.Published.Load(), progress.Acked.Load(), progress.Retries.Load(), progress.WarmedUp.Load()})
+	}
+	reporting := every(ctx, time.Second, func() { warn(c, report()) })
+	defer reporting()
 	begin := time.Now()
 	totals, err := simulate.Run(ctx, simulateOptions(c.cfg, c.log, &progress))
 	stop()
+	reporting()
 	if err != nil {
 		return err
 	}
+	warn(c, report())
 	writeTotals(c, totals, time.Since(begin))
 	if totals.Unacked > 0 {
 		return fmt.Errorf("%d of %d messages were not confirmed by %s: they may have arrived or not", totals.Unacked, totals.Published, c.cfg.MQTT.Broker)
 	}
-	return nil
+	return ended.set()
 }
 
 func writeTotals(c *call, t ledger.Totals, took time.Duration) {

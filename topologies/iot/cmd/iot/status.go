@@ -18,15 +18,24 @@ type status struct {
 	Counters []flow.Counter
 }
 
+// simulateStatus is what the simulator says.
+type simulateStatus struct {
+	Published, Acked, Retries int64
+	WarmedUp                  bool
+}
+
 func statusOf(b box, r *flow.Running) status {
 	return status{
 		PID: os.Getpid(), Time: time.Now(), Read: counter(r, b.source, "out"), Unacked: r.Unacked(), Lag: r.Lag(), Counters: r.Counters(),
 	}
 }
 
-// write replaces the file in one step, so that a reader never sees half of it.
-func (s status) write(path string) error {
-	text, err := json.Marshal(s)
+// writeStatus replaces the file in one step, so that a reader never sees half of it. No path, no file.
+func writeStatus(path string, status any) error {
+	if path == "" {
+		return nil
+	}
+	text, err := json.Marshal(status)
 	if err != nil {
 		return err
 	}
@@ -34,4 +43,11 @@ func (s status) write(path string) error {
 		return err
 	}
 	return os.Rename(path+".new", path)
+}
+
+// warn logs that the status file cannot be written: no reason to end a run.
+func warn(c *call, err error) {
+	if err != nil {
+		c.log.Warn("the status file cannot be written", "err", err)
+	}
 }

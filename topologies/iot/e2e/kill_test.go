@@ -1,0 +1,162 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/millrace-stream/millrace/internal/rocketmq"
+	"github.com/millrace-stream/millrace/internal/services"
+)
+
+// killsEach is how often each victim is killed.
+const killsEach = 3
+
+// TestE2EKill: the same, and ingest, data, the RocketMQ broker and the ClickHouse server are each killed with SIGKILL at random moments
+// while readings are published. One is down at a time, for at most 20 s, and the next is killed when the path has caught up: what stands
+// before the broker, which stamps the time, may then be late by less than the out-of-orderness of 60 s.
+func TestE2EKill(t *testing.T) {
+	readings := number(t, "E2E_READINGS", 100_000)
+	seed := uint64(number(t, "E2E_SEED", time.Now().UnixNano()))
+	rate := number(t, "E2E_RATE", min(3000, max(600, readings/350)))
+	duration := time.Duration(readings/rate) * time.Second
+	t.Logf("E2E_SEED=%d: %d readings at %d per second, %v", seed, readings, rate, duration)
+	c := newChain(t, "SIMULATE_SEED=1", "TIME_OUT_OF_ORDERNESS=60s")
+	k := &killer{
+		chain: c, random: rand.New(rand.NewPCG(seed, 0)), rate: rate, maxDown: min(20*time.Second, max(4*time.Second, duration/16)),
+		boxes: map[string]*process{"ingest": c.box("ingest"), "data": c.box("data")},
+	}
+	k.sim = c.simulate(readings, float64(rate))
+	k.run()
+	c.requireEnd(k.sim, 2*duration+time.Minute)
+	c.requireEnd(k.boxes["ingest"], 4*time.Minute)
+	c.requireEnd(k.boxes["data"], 4*time.Minute)
+	stored := k.stored()
+	c.remember("ingest")
+	c.remember("data")
+	l, repeats := c.requireExact()
+	t.Logf("kills: %v", k.kills)
+	t.Logf("messages repeated in the topic: %d of %d", stored-(l.Totals.Published-l.Totals.Heartbeats-l.Totals.Malformed), stored)
+	t.Logf("rows repeated, and folded by FINAL: %v", repeats)
+	for _, name := range slices.Sorted(maps.Keys(c.counters)) {
+		t.Logf("%s: %d", name, c.counters[name])
+	}
+}
+
+// killer kills one victim after the other.
+type killer struct {
+	*chain
+	random  *rand.Rand
+	rate    int64
+	maxDown time.Duration
+	boxes   map[string]*process
+	sim     *process
+	kills   map[string]int
+}
+
+func (k *killer) run() {
+	k.kills = map[string]int{}
+	victims := slices.Repeat([]string{"ingest", "data", services.RocketBroker, services.ClickHouse}, killsEach)
+	k.random.Shuffle(len(victims), func(i, j int) { victims[i], victims[j] = victims[j], victims[i] })
+	// Late readings come from here on: every partition knows what time it is, and what it knows is in a committed epoch.
+	k.eventually("the warm-up", time.Minute, func() bool { return k.status("simulate").WarmedUp && k.status("data").Read > 0 })
+	for i, victim := range victims {
+		time.Sleep(time.Duration(k.random.Int64N(int64(2 * time.Second)))) // the random moment
+		require.False(k.t, k.sim.ended(), "the load ended before kill %d of %d: set a lower E2E_RATE or more E2E_READINGS", i+1, len(victims))
+		down := time.Duration(k.random.Int64N(int64(k.maxDown)))
+		k.kill(victim, down)
+		k.caughtUp(victim)
+	}
+}
+
+// kill kills the victim and starts it again after down.
+func (k *killer) kill(victim string, down time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	began := time.Now()
+	if p, ok := k.boxes[victim]; ok {
+		require.False(k.t, p.ended(), "%s ended by itself: %v\n%s", victim, p.err, tail(p.log))
+		p.kill()
+		k.remember(victim)
+		time.Sleep(down)
+		k.boxes[victim] = k.box(victim)
+	} else {
+		require.NoError(k.t, k.set.Kill(ctx, victim))
+		if victim == services.RocketBroker {
+			down = max(0, down-8*time.Second) // it needs about as long to start
+		}
+		time.Sleep(down)
+		require.NoError(k.t, k.set.Start(ctx, victim))
+	}
+	k.kills[victim]++
+	k.t.Logf("killed %s, up again after %v", victim, time.Since(began).Round(100*time.Millisecond))
+}
+
+// caughtUp waits until the path keeps pace with the load again: the topic grows as fast as the load, and data has read it.
+func (k *killer) caughtUp(victim string) {
+	began := time.Now()
+	const span = 2 * time.Second
+	before, at := int64(-1), time.Time{}
+	k.eventually("catching up", 2*time.Minute, func() bool {
+		if k.sim.ended() {
+			return true
+		}
+		if before >= 0 && time.Since(at) < span {
+			return false
+		}
+		stored, now := k.stored(), time.Now()
+		pace := float64(stored-before) / now.Sub(at).Seconds() / float64(k.rate)
+		known := stored >= 0 && before >= 0
+		before, at = stored, now
+		data := k.status("data")
+		return known && pace > 0.6 && pace < 1.3 && data.Read > 0 && data.Lag < 3*k.rate
+	})
+	k.t.Logf("caught up %v after the start of %s", time.Since(began).Round(100*time.Millisecond), victim)
+}
+
+func (k *killer) eventually(what string, within time.Duration, is func() bool) {
+	for deadline := time.Now().Add(within); !is(); time.Sleep(100 * time.Millisecond) {
+		for name, p := range k.boxes {
+			require.False(k.t, p.ended() && !k.sim.ended(), "%s ended by itself: %v\n%s", name, p.err, tail(p.log))
+		}
+		require.True(k.t, time.Now().Before(deadline), "%s took longer than %v", what, within)
+	}
+}
+
+// stored is how many messages the topic holds, -1 when the broker does not say.
+func (k *killer) stored() int64 {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	n, err := topicSize(ctx, k.cfg.RocketMQ.NameServers, k.cfg.RocketMQ.Topic)
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+func topicSize(ctx context.Context, nameServers []string, topic string) (int64, error) {
+	client, err := rocketmq.New(rocketmq.Options{NameServers: nameServers})
+	if err != nil {
+		return 0, err
+	}
+	defer client.Close()
+	route, err := client.Route(ctx, topic)
+	if err != nil {
+		return 0, fmt.Errorf("route of %s: %w", topic, err)
+	}
+	var sum int64
+	for _, q := range route.Readable {
+		n, err := client.MaxOffset(ctx, route.Masters[q.Broker], topic, q)
+		if err != nil {
+			return 0, err
+		}
+		sum += n
+	}
+	return sum, nil
+}
