@@ -157,6 +157,26 @@ func (r *Running) Epoch(ctx context.Context) error {
 	}
 }
 
+// Ready returns when the state is restored and every partition that the sources have named so far is being read.
+func (r *Running) Ready(ctx context.Context) error {
+	for {
+		parts := 0
+		if !r.u.do(func() { parts = len(r.u.parts) }) {
+			return r.u.stoppedErr()
+		}
+		if parts > 0 {
+			return nil
+		}
+		select {
+		case <-r.u.added:
+		case <-r.u.closed:
+			return r.u.stoppedErr()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
 // Idle returns when everything that the sources have emitted is processed and nothing is in flight. More may come in right after.
 func (r *Running) Idle(ctx context.Context) error {
 	for {

@@ -46,6 +46,8 @@ type unit struct {
 	inflight  atomic.Int64
 	handed    atomic.Int64 // batches that sources have emitted and that are not processed
 	handedQ   chan struct{}
+	added     chan struct{} // closed when the first partitions are there
+	addedOnce sync.Once
 	quiet     chan struct{}
 	paused    atomic.Bool
 	accepted  atomic.Int64 // source records
@@ -98,7 +100,7 @@ func newUnit(t *Topology) (*unit, error) {
 	u := &unit{
 		t: t, log: t.cfg.log.With("topology", t.name),
 		exchanges: map[int]*exchange{}, stats: map[*node]*nodeStats{}, counters: map[string]int64{},
-		quiet: make(chan struct{}, 1), handedQ: make(chan struct{}, 1), changed: make(chan struct{}), kicks: make(chan string, 1), cmds: make(chan func()),
+		quiet: make(chan struct{}, 1), handedQ: make(chan struct{}, 1), added: make(chan struct{}), changed: make(chan struct{}), kicks: make(chan string, 1), cmds: make(chan func()),
 		stops: make(chan stopRequest, 16), spare: make(chan *changes, 64), allSub: make(chan struct{}), closed: make(chan struct{}),
 		commitDone: make(chan commitResult, 1), deadW: map[*sinkImpl[DeadLetter]]SinkWriter[DeadLetter]{},
 	}
@@ -521,6 +523,7 @@ func (u *unit) addPartitions(sub *subscriber, ps []Partition) error {
 		u.wg.Add(1)
 		go u.readPartition(ctx, part)
 	}
+	u.addedOnce.Do(func() { close(u.added) })
 	return nil
 }
 

@@ -1,0 +1,154 @@
+// Package jobs holds the reference jobs of bench/workload as topologies: in process, with the router, watermarks and epochs in the path.
+package jobs
+
+import (
+	"context"
+	"time"
+
+	"github.com/millrace-stream/millrace/bench/workload"
+	"github.com/millrace-stream/millrace/flow"
+	"github.com/millrace-stream/millrace/flow/watermark"
+	"github.com/millrace-stream/millrace/operators"
+	"github.com/millrace-stream/millrace/operators/agg"
+	"github.com/millrace-stream/millrace/operators/window"
+)
+
+// Event is the workload's record.
+type Event = workload.Event
+
+// Minute is a result of the B jobs.
+type Minute = window.Result[string, Stats]
+
+// Stats is what a device's minute comes to.
+type Stats struct {
+	Avg, Max, Min float64
+	Count         int64
+}
+
+func device(e Event) string       { return e.Device }
+func seq(e Event) int64           { return e.Seq }
+func temperature(e Event) float64 { return e.Temperature }
+func humidity(e Event) float64    { return e.Humidity }
+
+// A: two updates and a filter, summed.
+func A(t *flow.Topology, src flow.Source[Event], r *workload.Result) {
+	in := flow.From(t, "events", src)
+	fahrenheit := operators.Update(in, "fahrenheit", func(_ context.Context, e *Event) error {
+		e.Temperature = e.Temperature*1.8 + 32
+		return nil
+	})
+	dry := operators.Filter(fahrenheit, "dry", func(e Event) bool { return e.Humidity < 50 })
+	mixed := operators.Update(dry, "mixed", func(_ context.Context, e *Event) error {
+		e.Humidity = e.Temperature*0.5 + e.Humidity*0.1
+		return nil
+	})
+	flow.To(mixed, "sum", Sum(humidity, r))
+}
+
+// B: per device and minute average, maximum, minimum and count.
+func B(t *flow.Topology, src flow.Source[Event], r *workload.Result) {
+	minutes := operators.Window(flow.KeyBy(timed(t, src), device), "per-minute", window.Tumbling(time.Minute), agg.Into(
+		agg.To(func(s *Stats) *float64 { return &s.Avg }, agg.Avg(temperature)),
+		agg.To(func(s *Stats) *float64 { return &s.Max }, agg.Max(temperature)),
+		agg.To(func(s *Stats) *float64 { return &s.Min }, agg.Min(temperature)),
+		agg.To(func(s *Stats) *int64 { return &s.Count }, agg.Count(temperature)),
+	))
+	flow.To(minutes, "sum", Sum(func(m Minute) float64 {
+		return m.Value.Avg + m.Value.Max + m.Value.Min + float64(m.Value.Count)
+	}, r))
+}
+
+// D: repeats of (device, seq) dropped.
+func D(t *flow.Topology, src flow.Source[Event], r *workload.Result) {
+	fresh := operators.Dedup(flow.KeyBy(timed(t, src), device), "dedup", seq, 5*time.Second)
+	flow.To(fresh.Unkeyed(), "sum", Sum(humidity, r))
+}
+
+func timed(t *flow.Topology, src flow.Source[Event]) flow.Stream[Event] {
+	return flow.AssignTime(flow.From(t, "events", src), "event-time", Event.Time, watermark.Monotonous().Simulated())
+}
+
+// Source makes events of a job, n of them, in one partition.
+func Source(g *workload.Generator, n int64) flow.Source[Event] { return &source{g: g, n: n} }
+
+// Endless makes n events and then waits: the stream does not end.
+func Endless(g *workload.Generator, n int64) flow.Source[Event] {
+	return &source{g: g, n: n, waits: true}
+}
+
+type source struct {
+	g     *workload.Generator
+	n     int64
+	waits bool
+}
+
+func (s *source) Partitions() int                                             { return 1 }
+func (s *source) Open(context.Context, flow.SourceRuntime) error              { return nil }
+func (s *source) Commit(context.Context, flow.Partition, flow.Position) error { return nil }
+func (s *source) Replay() flow.Replay                                         { return flow.Seek }
+func (s *source) Close(context.Context) error                                 { return nil }
+
+func (s *source) Run(_ context.Context, a flow.Assign) error {
+	return a.Add(flow.Partition{ID: "0"})
+}
+
+func (s *source) Read(ctx context.Context, _ flow.Partition, from flow.Position, in *flow.Intake[Event]) error {
+	for i := from.Offset; i < s.n; {
+		b := in.Buffer()
+		b = b[:min(int64(flow.MaxBatch), s.n-i)]
+		for j := range b {
+			s.g.Fill(i, &b[j].Value)
+			b[j].Time = flow.None
+			i++
+		}
+		if err := in.Emit(ctx, b, flow.Position{Offset: i}); err != nil {
+			return err
+		}
+	}
+	if s.waits {
+		<-ctx.Done()
+	}
+	return nil
+}
+
+// Sum is a sink that counts records and sums f of them into r. It is for one task.
+func Sum[T any](f func(T) float64, r *workload.Result) flow.Sink[T] { return &sum[T]{f, r} }
+
+type sum[T any] struct {
+	f func(T) float64
+	r *workload.Result
+}
+
+func (s *sum[T]) Open(context.Context, flow.SinkRuntime) error                      { return nil }
+func (s *sum[T]) Writer(context.Context, flow.TaskInfo) (flow.SinkWriter[T], error) { return s, nil }
+func (s *sum[T]) Deliver(context.Context, []flow.Block) ([]flow.Reject, error)      { return nil, nil }
+func (s *sum[T]) DecodeBlock([]byte) (flow.Block, error)                            { return nil, nil }
+func (s *sum[T]) Close(context.Context) error                                       { return nil }
+func (s *sum[T]) Seal(context.Context) ([]flow.Block, error)                        { return nil, nil }
+
+func (s *sum[T]) Write(_ context.Context, batch []flow.Record[T]) error {
+	for i := range batch {
+		s.r.Sum += s.f(batch[i].Value)
+	}
+	s.r.Out += int64(len(batch))
+	return nil
+}
+
+// Count is the smallest keyed job: what it costs beyond its source is what KeyBy costs.
+func Count(t *flow.Topology, src flow.Source[Event]) {
+	counted := flow.ApplyKeyed[string, Event, Event](flow.KeyBy(flow.From(t, "events", src), device), "count",
+		func() *counter { return &counter{} })
+	flow.To(counted, "none", flow.SinkFunc(func(context.Context, []flow.Record[Event]) error { return nil }))
+}
+
+type counter struct{ n int64 }
+
+func (c *counter) Process(context.Context, string, *flow.Record[Event], *flow.Output[Event]) error {
+	c.n++
+	return nil
+}
+
+func (c *counter) ProcessBatch(_ context.Context, _ []flow.Slot, in []flow.Record[Event], _ *flow.Output[Event]) (int, error) {
+	c.n += int64(len(in))
+	return len(in), nil
+}
