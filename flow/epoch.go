@@ -12,14 +12,22 @@ import (
 // coordinate is the unit's coordinator: it starts the unit, ends its epochs and stops it.
 func (u *unit) coordinate() {
 	defer close(u.closed)
-	err := u.begin()
-	if err == nil {
-		err = u.epochs()
-	}
-	if err != nil {
+	if err := u.live(); err != nil {
 		u.fail(err)
 	}
 	u.shutdown()
+}
+
+func (u *unit) live() (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = &NodeError{Topology: u.t.name, Err: panicError(p)}
+		}
+	}()
+	if err := u.begin(); err != nil {
+		return err
+	}
+	return u.epochs()
 }
 
 // begin waits until the router has subscribed to every source, then opens everything.
@@ -190,7 +198,10 @@ func (u *unit) collect(why string, flush bool) (*epochData, error) {
 		wg.Add(1)
 		u.post(t, control(func(t *task) {
 			defer wg.Done()
-			e.tasks[i], errs[i] = t.collect(u.ctx)
+			errs[i] = guarded(func() (err error) {
+				e.tasks[i], err = t.collect(u.ctx)
+				return err
+			})
 		}))
 	}
 	if !u.waitFor(&wg) {
@@ -348,12 +359,7 @@ func (u *unit) deliver(e *epochData) ([]Record[DeadLetter], error) {
 }
 
 func (u *unit) deliverTo(s sinkNode, blocks []Block) (rejects []Reject, err error) {
-	err = u.retry(s.node().name, "deliver", func(ctx context.Context) (err error) {
-		defer func() {
-			if p := recover(); p != nil {
-				err = panicError(p)
-			}
-		}()
+	err = u.retry(s.node().name, "deliver", func(ctx context.Context) error {
 		r, err := s.deliver(ctx, blocks)
 		rejects = append(rejects, r...)
 		return err

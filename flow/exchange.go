@@ -33,6 +33,14 @@ func (e *keying[K, T]) exchange() *exchange {
 	return x
 }
 
+// blame is the node that an error of the key function is put down to.
+func (e *keying[K, T]) blame() *node {
+	if e.from != nil {
+		return e.from
+	}
+	return e.owner
+}
+
 // worker of a key group.
 func (x *exchange) worker(group uint64) int { return int(group) * len(x.tasks) / KeyGroups }
 
@@ -52,19 +60,48 @@ type keyedEntry[K comparable, T any] struct {
 	slots  []Slot
 	next   keyedReceiver[T]
 	t      *task
+	nt     *nodeTask // of the node above the KeyBy, for errors of its key function
 }
 
 func newKeyedEntry[K comparable, T any](b *builder, e *keying[K, T], t *task) *keyedEntry[K, T] {
 	tab := newKeyTable(e.code, b.u.seed)
 	t.tables = append(t.tables, tab)
-	return &keyedEntry[K, T]{key: e.key, code: e.code, tab: tab, t: t, next: e.build(b, tab)}
+	return &keyedEntry[K, T]{
+		key: e.key, code: e.code, tab: tab, t: t, nt: newNodeTask(b, e.blame()),
+		keys: make([]K, MaxBatch), slots: make([]Slot, MaxBatch), next: e.build(b, tab),
+	}
 }
 
 func (k *keyedEntry[K, T]) push(batch []Record[T]) {
-	if k.t.err != nil || len(batch) == 0 {
+	for len(batch) > 0 && k.t.err == nil {
+		n := min(len(batch), MaxBatch)
+		ok, err := keysOf(k.key, batch[:n], k.keys)
+		k.pushKeys(batch[:ok])
+		batch = batch[ok:]
+		if err != nil && !k.nt.fate(err, letterOf(&batch[0])) {
+			batch = batch[1:]
+		}
+	}
+}
+
+// keysOf fills keys until the user's function panics: that is the error of record n.
+func keysOf[K comparable, T any](key func(T) K, batch []Record[T], keys []K) (n int, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = panicError(p)
+		}
+	}()
+	for n = range batch {
+		keys[n] = key(batch[n].Value)
+	}
+	return len(batch), nil
+}
+
+func (k *keyedEntry[K, T]) pushKeys(batch []Record[T]) {
+	if len(batch) == 0 {
 		return
 	}
-	keys := k.fill(batch)
+	keys := k.keys[:len(batch)]
 	if cap(k.hashes) < len(keys) {
 		k.hashes = make([]uint64, max(MaxBatch, len(keys)))
 	}
@@ -74,10 +111,6 @@ func (k *keyedEntry[K, T]) push(batch []Record[T]) {
 }
 
 func (k *keyedEntry[K, T]) fill(batch []Record[T]) []K {
-	if cap(k.keys) < len(batch) {
-		k.keys = make([]K, max(MaxBatch, len(batch)))
-		k.slots = make([]Slot, cap(k.keys))
-	}
 	keys := k.keys[:len(batch)]
 	for i := range batch {
 		keys[i] = k.key(batch[i].Value)
@@ -153,11 +186,12 @@ type exchangeSender[K comparable, T any] struct {
 	free    chan *exchangeBatch[K, T]
 	keys    []K
 	hashes  []uint64
+	nt      *nodeTask
 }
 
 func newExchangeSender[K comparable, T any](b *builder, e *keying[K, T]) receiver[T] {
 	x := b.u.exchanges[e.part.id]
-	s := &exchangeSender[K, T]{x: x, e: e, t: b.t, in: x.input(b.t.id)}
+	s := &exchangeSender[K, T]{x: x, e: e, t: b.t, in: x.input(b.t.id), nt: newNodeTask(b, e.blame())}
 	for _, t := range x.tasks {
 		s.workers = append(s.workers, t.entry.(*exchangeWorker[K, T]))
 	}
@@ -196,21 +230,20 @@ func (x *exchange) remove(u *unit, in int) {
 }
 
 func (s *exchangeSender[K, T]) push(batch []Record[T]) {
-	if s.t.err != nil {
-		return
-	}
-	for len(batch) > 0 {
+	for len(batch) > 0 && s.t.err == nil {
 		n := min(len(batch), MaxBatch)
-		s.spread(batch[:n])
-		batch = batch[n:]
+		ok, err := keysOf(s.e.key, batch[:n], s.keys)
+		s.spread(batch[:ok])
+		batch = batch[ok:]
+		if err != nil && !s.nt.fate(err, letterOf(&batch[0])) {
+			batch = batch[1:]
+		}
 	}
 }
 
+// spread sends records, whose keys are in s.keys, to their workers.
 func (s *exchangeSender[K, T]) spread(batch []Record[T]) {
 	keys, hashes := s.keys[:len(batch)], s.hashes[:len(batch)]
-	for i := range batch {
-		keys[i] = s.e.key(batch[i].Value)
-	}
 	s.e.code.hashAll(keys, hashes)
 	n := uint64(len(s.pending))
 	for i := range batch {

@@ -119,9 +119,17 @@ func (t *task) stop() {
 }
 
 func (t *task) handle(m parcel) {
+	defer t.u.finished()
+	defer t.guard()
 	m.run(t)
 	t.endMessage()
-	t.u.finished()
+}
+
+// guard is the last resort against panics that no stage could pin to a record: they stop the topology, not the process.
+func (t *task) guard() {
+	if p := recover(); p != nil {
+		t.fail(&NodeError{t.u.t.name, t.id, panicError(p)})
+	}
 }
 
 func (t *task) endMessage() {

@@ -344,7 +344,7 @@ func (u *unit) start() error {
 // retry calls f until it succeeds or fails for good.
 func (u *unit) retry(node, what string, f func(ctx context.Context) error) error {
 	for n := 1; ; n++ {
-		err := f(u.ctx)
+		err := guarded(func() error { return f(u.ctx) })
 		if err == nil {
 			return nil
 		}
@@ -362,6 +362,16 @@ func (u *unit) retry(node, what string, f func(ctx context.Context) error) error
 			return u.stoppedErr()
 		}
 	}
+}
+
+// guarded turns a panic of f into an error.
+func guarded(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = panicError(p)
+		}
+	}()
+	return f()
 }
 
 // openSources opens the sources and starts their Run.
@@ -388,7 +398,7 @@ func (u *unit) runSource(sub *subscriber) {
 	defer u.wg.Done()
 	a := &assign{u: u, sub: sub}
 	for n := 1; ; n++ {
-		err := sub.src.run(u.readCtx, a)
+		err := guarded(func() error { return sub.src.run(u.readCtx, a) })
 		if u.readCtx.Err() != nil {
 			return
 		}
@@ -543,7 +553,7 @@ func (u *unit) readPartition(ctx context.Context, p *partition) {
 	name := p.src.node().name
 	for n := 1; ; n++ {
 		before := p.emitted
-		err := p.safeRead(ctx)
+		err := guarded(func() error { return p.read(ctx, p.emitted) })
 		if ctx.Err() != nil {
 			return
 		}
@@ -581,15 +591,6 @@ func (u *unit) readPartition(ctx context.Context, p *partition) {
 		return
 	}
 	go u.do(func() { p.ended = true; u.checkEnd() })
-}
-
-func (p *partition) safeRead(ctx context.Context) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = panicError(v)
-		}
-	}()
-	return p.read(ctx, p.emitted)
 }
 
 // removePartition stops reading a partition and waits until what it emitted is durable.
