@@ -339,7 +339,6 @@ func (s *keptStage[K, T]) pushKeyed(keys []Slot, in []Record[T]) {
 		if s.keyed != nil {
 			s.keyed.pushKeyed(s.slots, s.out.buf)
 		}
-		clear(s.out.buf)
 		s.out.buf = s.out.buf[:0]
 	}
 	s.flushSides()

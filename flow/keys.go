@@ -29,6 +29,10 @@ type keyTable[K comparable] struct {
 	want  []uint32 // scratch of lookup
 }
 
+// groupBits are the low bits of a hash that make its key group: a task has a run of groups, so places in its table follow from the bits
+// above.
+const groupBits = 10
+
 type pageInfo struct {
 	group uint16
 	local uint32 // number within the group
@@ -49,7 +53,7 @@ func (t *keyTable[K]) lookup(keys []K, hashes []uint64, slots []Slot) {
 	hashes = hashes[:len(keys)]
 	slots = slots[:len(keys)]
 	for i, h := range hashes {
-		e := idx[h&mask]
+		e := idx[h>>groupBits&mask]
 		if uint32(e>>32) == uint32(h>>32) {
 			want[i] = uint32(e)
 		} else {
@@ -69,7 +73,7 @@ func (t *keyTable[K]) lookup(keys []K, hashes []uint64, slots []Slot) {
 
 func (t *keyTable[K]) find(k K, h uint64) Slot {
 	tag := h >> 32 << 32
-	for p := h & t.mask; ; p = (p + 1) & t.mask {
+	for p := h >> groupBits & t.mask; ; p = (p + 1) & t.mask {
 		e := t.idx[p]
 		if e == 0 {
 			break
@@ -123,7 +127,7 @@ func (t *keyTable[K]) put(s Slot, k K, h uint64) {
 }
 
 func (t *keyTable[K]) insert(h uint64, s Slot) {
-	p := h & t.mask
+	p := h >> groupBits & t.mask
 	for t.idx[p] != 0 {
 		p = (p + 1) & t.mask
 	}
@@ -162,13 +166,13 @@ func (t *keyTable[K]) sweep() {
 
 // remove takes the entry of slot s out, moving back those that had to step over it.
 func (t *keyTable[K]) remove(h uint64, s Slot) {
-	p := h & t.mask
+	p := h >> groupBits & t.mask
 	for uint32(t.idx[p]) != uint32(s)+1 {
 		p = (p + 1) & t.mask
 	}
 	hole := p
 	for q := (p + 1) & t.mask; t.idx[q] != 0; q = (q + 1) & t.mask {
-		home := t.hashes[uint32(t.idx[q])-1] & t.mask
+		home := t.hashes[uint32(t.idx[q])-1] >> groupBits & t.mask
 		if (q-home)&t.mask >= (q-hole)&t.mask {
 			t.idx[hole] = t.idx[q]
 			hole = q

@@ -28,10 +28,24 @@ func (o *Output[T]) Next(t Timestamp, m *Meta) *T {
 		n = len(o.buf)
 	}
 	o.buf = o.buf[:n+1]
-	r := &o.buf[n]
-	r.Time, r.Meta = t, m
-	return &r.Value
+	o.buf[n] = Record[T]{Time: t, Meta: m}
+	return &o.buf[n].Value
 }
+
+// Room returns n records behind those emitted, for a BatchOperator to fill whole: their contents are unspecified. Take emits the first
+// of them. It must not be used where records may be emitted without end (OnWatermark, OnTimer).
+func (o *Output[T]) Room(n int) []Record[T] {
+	l := len(o.buf)
+	if cap(o.buf)-l < n {
+		b := make([]Record[T], l, max(2*cap(o.buf), l+n, MaxBatch))
+		copy(b, o.buf)
+		o.buf = b
+	}
+	return o.buf[l : l+n]
+}
+
+// Take emits the first n records of what Room returned.
+func (o *Output[T]) Take(n int) { o.buf = o.buf[:len(o.buf)+n] }
 
 func (o *Output[T]) full() {
 	if o.flush != nil && len(o.buf) > 0 {
@@ -42,7 +56,6 @@ func (o *Output[T]) full() {
 	if n < 64 {
 		n = 64
 	}
-	// Slots beyond len are always zero: Next relies on it.
 	b := make([]Record[T], len(o.buf), n)
 	copy(b, o.buf)
 	o.buf = b

@@ -217,7 +217,6 @@ func (b *sourceBatch[T]) run(t *task) {
 	in.part.records += b.d.n
 	t.doneRecords.Add(b.d.n)
 	if cap(b.recs) >= MaxBatch {
-		clear(b.recs)
 		select {
 		case in.free <- b.recs[:0]:
 		default:

@@ -186,7 +186,6 @@ func letterOf[T any](r *Record[T]) func() DeadLetter {
 
 // truncate takes back what was emitted behind n.
 func (o *Output[T]) truncate(n int) {
-	clear(o.buf[n:])
 	o.buf = o.buf[:n]
 }
 
@@ -287,7 +286,7 @@ func (s *opStage[In, Out]) flush() {
 	s.out.buf = flushTo(s.out.buf, s.next, s.stats)
 }
 
-// flushTo pushes buf on and returns it empty and zeroed.
+// flushTo pushes buf on and returns it empty. What it held stays reachable until it is overwritten: at most a few batches per stage.
 func flushTo[T any](buf []Record[T], next receiver[T], stats *nodeStats) []Record[T] {
 	if len(buf) == 0 {
 		return buf
@@ -298,7 +297,6 @@ func flushTo[T any](buf []Record[T], next receiver[T], stats *nodeStats) []Recor
 		next.push(rest[:n])
 		rest = rest[n:]
 	}
-	clear(buf)
 	if cap(buf) > 16*MaxBatch { // one huge record: do not keep its memory
 		return make([]Record[T], 0, MaxBatch)
 	}

@@ -116,7 +116,6 @@ func (s *timeStage[T]) run(in []Record[T]) (n int, err error) {
 			n, err = s.i, panicError(p)
 			send()
 		}
-		clear(out[:k])
 	}()
 	bound, every := Timestamp(s.set.Bound), Timestamp(s.set.Every)
 	for s.i = 0; s.i < len(in); s.i++ {
@@ -148,7 +147,6 @@ func (s *timeStage[T]) run(in []Record[T]) (n int, err error) {
 		k++
 		if k == len(out) {
 			send()
-			clear(out)
 			k, sent = 0, 0
 		}
 		if seen <= s.top {

@@ -24,11 +24,14 @@ func (f *filterOp[T]) Process(_ context.Context, r *flow.Record[T], out *flow.Ou
 }
 
 func (f *filterOp[T]) ProcessBatch(_ context.Context, in []flow.Record[T], out *flow.Output[T]) (int, error) {
+	room := out.Room(len(in))
+	n := 0
 	for i := range in {
-		r := &in[i]
-		if f.keep(r.Value) {
-			*out.Next(r.Time, r.Meta) = r.Value
+		if f.keep(in[i].Value) {
+			room[n] = in[i]
+			n++
 		}
 	}
+	out.Take(n)
 	return len(in), nil
 }

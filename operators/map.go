@@ -39,13 +39,16 @@ func (m *mapOp[T, R]) Process(ctx context.Context, r *flow.Record[T], out *flow.
 }
 
 func (m *mapOp[T, R]) ProcessBatch(ctx context.Context, in []flow.Record[T], out *flow.Output[R]) (int, error) {
-	for i := range in {
-		r := &in[i]
-		v, err := m.f(ctx, r.Value)
+	room := out.Room(len(in))
+	for i := range room {
+		v, err := m.f(ctx, in[i].Value)
 		if err != nil {
+			out.Take(i)
 			return i, err
 		}
-		*out.Next(r.Time, r.Meta) = v
+		r := &room[i]
+		r.Value, r.Time, r.Meta = v, in[i].Time, in[i].Meta
 	}
+	out.Take(len(in))
 	return len(in), nil
 }

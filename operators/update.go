@@ -23,14 +23,14 @@ func (u *updateOp[T]) Process(ctx context.Context, r *flow.Record[T], out *flow.
 }
 
 func (u *updateOp[T]) ProcessBatch(ctx context.Context, in []flow.Record[T], out *flow.Output[T]) (int, error) {
-	for i := range in {
-		r := &in[i]
-		v := out.Next(r.Time, r.Meta)
-		*v = r.Value
-		if err := u.f(ctx, v); err != nil {
-			out.Undo(1)
+	room := out.Room(len(in))
+	copy(room, in)
+	for i := range room {
+		if err := u.f(ctx, &room[i].Value); err != nil {
+			out.Take(i)
 			return i, err
 		}
 	}
+	out.Take(len(in))
 	return len(in), nil
 }

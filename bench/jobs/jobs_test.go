@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"syscall"
 	"testing"
 	"time"
 
@@ -67,11 +68,28 @@ func BenchmarkD(b *testing.B) {
 
 func bench(b *testing.B, j workload.Job, build build, floor func(*workload.Generator, int64) workload.Result, opts ...flow.TopologyOption) {
 	g := workload.New(j)
-	b.Run("floor", func(b *testing.B) { floor(g, int64(b.N)) })
+	b.Run("floor", func(b *testing.B) {
+		defer cpu(b)()
+		floor(g, int64(b.N))
+	})
 	b.Run("job", func(b *testing.B) {
 		b.ReportAllocs()
+		defer cpu(b)()
 		run(b, build, g, int64(b.N), opts...)
 	})
+}
+
+// cpu reports the processor time of the whole process per operation, which a busy machine disturbs less than the wall clock.
+func cpu(b *testing.B) func() {
+	used := func() time.Duration {
+		var r syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+			b.Fatal(err)
+		}
+		return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+	}
+	before := used()
+	return func() { b.ReportMetric(float64(used()-before)/float64(b.N), "cpu-ns/op") }
 }
 
 // epochs adds up what epochs cost.
@@ -113,6 +131,7 @@ func BenchmarkExchange(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			g := workload.New(workload.B10k())
 			b.ReportAllocs()
+			defer cpu(b)()
 			t := flow.New("job", quiet(), flow.WithStore(state.InMemory()), flow.WithParallelism(par))
 			jobs.Count(t, jobs.Source(g, int64(b.N)))
 			require.NoError(b, t.Run(context.Background()))
