@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill"
@@ -93,8 +92,8 @@ type boxRun struct {
 
 func (r boxRun) do(ctx context.Context) (err error) {
 	b, c := r.box, r.call
-	if err := iot.CreateTables(ctx, c.cfg.ClickHouse); err != nil {
-		return fmt.Errorf("ClickHouse at %v: %w", c.cfg.ClickHouse.Addr, err)
+	if err := createTables(ctx, c); err != nil {
+		return err
 	}
 	ch := iot.Connect(c.cfg.ClickHouse)
 	defer closing(&err, ch)
