@@ -159,7 +159,7 @@ func (d *demo) play(ctx context.Context) (totals ledger.Totals, err error) {
 	fmt.Fprintf(d.stdout, "%d devices publish %.0f readings per second for %v\n", d.cfg.Simulate.Devices, d.cfg.Simulate.Rate, d.cfg.Simulate.Duration)
 	totals, err = simulate.Run(ctx, simulateOptions(d.cfg, d.log, &d.progress))
 	for _, b := range d.boxes {
-		f := &finisher{running: b.running, source: b.source, poll: 200 * time.Millisecond, quiet: 10}
+		f := &finisher{running: b.running, source: b.source, behind: b.behind(d.cfg), poll: 200 * time.Millisecond, quiet: 10}
 		if err == nil && f.done(context.Background()) {
 			err = b.stop(b.stateful)
 		} else {
