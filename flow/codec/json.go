@@ -15,8 +15,8 @@ import (
 // regard to case, null leaves the value zero, invalid UTF-8 in strings becomes U+FFFD. Append does not escape HTML, sorts
 // maps, and fails on NaN and infinities.
 //
-// Both accept and reject the same input and make the same values of it, for structs of plain fields as far as fuzzing can tell, but
-// for what JSON's doc in json_sonic.go lists.
+// sonic and encoding/json take and reject the same inputs and make the same values of them, as far as fuzzing can tell, but for
+// []byte fields: sonic is lenient about the padding of base64.
 func JSON[T any]() Codec[T] { return newJSON[T]() }
 
 // trailing tells whether data is a valid value with something behind it. It is asked only after a decoding has failed.

@@ -247,10 +247,12 @@ func TestNothingSentIsNotAmbiguous(t *testing.T) {
 		require.Equal(t, frozen.token, k.pending[0].parts[0].token)
 		require.False(t, k.pending[0].parts[0].unknown)
 		require.Zero(t, e.count("repeats"))
-		// Blocks that the engine gave up are forgotten.
+		// Another unit's call leaves the insert alone.
 		_, err = k.Deliver(t.Context(), c)
 		require.True(t, flow.IsTransient(err))
-		require.Len(t, k.pending, 1)
+		require.Len(t, k.pending, 2)
+		require.Equal(t, []bool{false, true}, []bool{k.pending[0].wanted, k.pending[1].wanted})
+		require.Equal(t, 2, k.pending[0].parts[0].tries)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		_, err = k.Deliver(ctx, c)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/millrace-stream/millrace/flow"
@@ -20,6 +21,7 @@ type insert struct {
 	parts              []*part
 	accepted, refusals int
 	probing            bool
+	wanted             bool // by the current call
 }
 
 // segment is where a block's rows stand in an insert.
@@ -44,6 +46,8 @@ func (s *sink[T, R]) Deliver(ctx context.Context, blocks []flow.Block) ([]flow.R
 }
 
 func (s *core) deliver(ctx context.Context, blocks []flow.Block) ([]flow.Reject, error) {
+	s.delivering.Lock() // units that share the sink take turns
+	defer s.delivering.Unlock()
 	if err := s.plan(blocks); err != nil {
 		return nil, err
 	}
@@ -60,7 +64,11 @@ func (s *core) deliver(ctx context.Context, blocks []flow.Block) ([]flow.Reject,
 	return rejects, nil
 }
 
-// plan makes inserts of the blocks that are in none yet. Inserts of an earlier call stay as they are.
+// maxWaiting bounds the inserts that failed in earlier calls and that the current one does not ask for.
+const maxWaiting = 64
+
+// plan makes inserts of the blocks that are in none yet. Inserts of an earlier call stay as they are, and are delivered when their
+// blocks are asked for again.
 func (s *core) plan(blocks []flow.Block) error {
 	asked := make(map[*block]bool, len(blocks))
 	for _, fb := range blocks {
@@ -70,21 +78,26 @@ func (s *core) plan(blocks []flow.Block) error {
 		}
 		asked[b] = true
 	}
-	kept := s.pending[:0]
+	waiting := 0
 	for _, in := range s.pending {
-		wanted := false
+		in.wanted = false
 		for _, seg := range in.segments {
-			wanted = wanted || asked[seg.b]
+			in.wanted = in.wanted || asked[seg.b]
 		}
-		if wanted {
-			kept = append(kept, in)
-			continue
-		}
-		for _, seg := range in.segments { // given up by the engine; should it come back it is a new insert
-			seg.b.planned = false
+		if !in.wanted {
+			waiting++
 		}
 	}
-	s.pending = kept
+	s.pending = slices.DeleteFunc(s.pending, func(in *insert) bool {
+		if in.wanted || waiting <= maxWaiting {
+			return false
+		}
+		waiting--
+		for _, seg := range in.segments { // given up by the engine; should a block come back it is a new insert
+			seg.b.planned = false
+		}
+		return true
+	})
 	var group []*block
 	rows, bytes, schema := 0, 0, ""
 	flush := func() error {
@@ -118,7 +131,7 @@ func (s *core) plan(blocks []flow.Block) error {
 // merge makes one insert of blocks of the same columns.
 func (s *core) merge(group []*block) (*insert, error) {
 	first := group[0]
-	in := &insert{names: first.names}
+	in := &insert{names: first.names, wanted: true}
 	if len(group) == 1 {
 		in.cols = first.cols
 		in.segments = []segment{{first, 0}}
@@ -159,9 +172,14 @@ func (s *core) run(ctx context.Context) error {
 		next   int
 		errs   []error
 		wg     sync.WaitGroup
-		todo   = s.pending
-		finish = make([]bool, len(todo))
+		todo   = make([]*insert, 0, len(s.pending))
+		finish = make(map[*insert]bool, len(s.pending))
 	)
+	for _, in := range s.pending {
+		if in.wanted {
+			todo = append(todo, in)
+		}
+	}
 	for range min(s.conn.cfg.MaxInFlight, len(todo)) {
 		wg.Go(func() {
 			for {
@@ -178,21 +196,18 @@ func (s *core) run(ctx context.Context) error {
 				if err != nil {
 					errs = append(errs, err)
 				}
-				finish[i] = err == nil
+				finish[todo[i]] = err == nil
 				mu.Unlock()
 			}
 		})
 	}
 	wg.Wait()
-	var left []*insert
-	for i, in := range todo {
-		if finish[i] {
+	s.pending = slices.DeleteFunc(s.pending, func(in *insert) bool {
+		if finish[in] {
 			s.finish(in)
-			continue
 		}
-		left = append(left, in)
-	}
-	s.pending = left
+		return finish[in]
+	})
 	for _, err := range errs {
 		if !flow.IsTransient(err) {
 			return err

@@ -78,6 +78,7 @@ type core struct {
 	replicated bool
 	storeID    string
 	seq        atomic.Uint64
+	delivering sync.Mutex
 	pending    []*insert
 
 	mu   sync.Mutex

@@ -182,8 +182,7 @@ func TestBlockRoundTrip(t *testing.T) {
 		require.NoError(t, k.plan([]flow.Block{got, want}))
 		require.Len(t, k.pending, 2)
 		require.Equal(t, want.token, k.pending[0].parts[0].token)
-		require.NoError(t, k.plan(nil))
-		require.Empty(t, k.pending)
+		k.pending = nil
 		// Any two cuts of a block, put together, are the block.
 		at := rapid.IntRange(0, want.rows).Draw(t, "cut")
 		for i, c := range want.cols {

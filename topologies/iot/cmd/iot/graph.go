@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 
@@ -32,7 +31,7 @@ func graphCommand() command {
 					_, err = fmt.Fprint(c.stdout, t.Mermaid())
 					return err
 				}
-				return errors.Join(errUsage, fmt.Errorf("-box %q is not one of all, ingest, data", *name))
+				return fmt.Errorf("%w: -box %q is not one of all, ingest, data", errUsage, *name)
 			}
 		},
 	}

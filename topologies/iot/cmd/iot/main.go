@@ -41,7 +41,9 @@ type command struct {
 	name, summary, help string
 	// keys are settings with a flag of their own: flag name to key.
 	keys [][2]string
-	// flags adds flags that are no settings and returns what runs when all are read.
+	// quiet commands log warnings only, unless -v is given.
+	quiet bool
+	// run adds flags that are no settings and returns what runs when all are read.
 	run func(fs *flag.FlagSet) func(ctx context.Context, c *call) error
 }
 
@@ -156,8 +158,11 @@ func (c command) execute(ctx context.Context, args []string, env environment) er
 		return err
 	}
 	level := slog.LevelInfo
-	if *verbose {
+	switch {
+	case *verbose:
 		level = slog.LevelDebug
+	case c.quiet:
+		level = slog.LevelWarn
 	}
 	log := slog.New(slog.NewTextHandler(env.stderr, &slog.HandlerOptions{Level: level}))
 	return do(ctx, &call{environment: env, cfg: cfg, log: log})

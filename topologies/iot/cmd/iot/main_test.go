@@ -45,7 +45,7 @@ func TestUsageErrors(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"simulat"}, `iot: no command "simulat"; there are simulate, `},
+		{[]string{"simulat"}, `iot: no command "simulat"; there are demo, simulate, `},
 		{[]string{"config", "-nonsense"}, "iot config: flag provided but not defined: -nonsense; see iot help config\n"},
 		{[]string{"config", "now"}, `iot config: unexpected argument "now"; see iot help config` + "\n"},
 		{[]string{"config", "-set", "x"}, `iot config: invalid value "x" for flag -set: write KEY=VALUE; see iot help config` + "\n"},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/millrace-stream/millrace/flow"
 	"github.com/millrace-stream/millrace/flow/state/pebble"
-	"github.com/millrace-stream/millrace/sinks/clickhouse"
 	"github.com/millrace-stream/millrace/topologies/iot"
 )
 
@@ -57,18 +55,6 @@ func runKeys() [][2]string {
 	return [][2]string{{"broker", "mqtt.broker"}, {"database", "clickhouse.database"}, {"store", "store.dir"}}
 }
 
-// box is one process of the path.
-type box struct {
-	name string
-	// source is the name of its source node.
-	source string
-	// after is the box whose end it waits for.
-	after string
-	// stateful boxes need a store, and are flushed at their end.
-	stateful bool
-	build    func(iot.Config, *clickhouse.Conn, ...flow.TopologyOption) *flow.Topology
-}
-
 func runner(b box) func(fs *flag.FlagSet) func(context.Context, *call) error {
 	return func(fs *flag.FlagSet) func(context.Context, *call) error {
 		finish := fs.Bool("finish", false, "end when "+b.after+" has ended and all is read")
@@ -93,8 +79,8 @@ type boxRun struct {
 
 func (r boxRun) do(ctx context.Context) (err error) {
 	b, c := r.box, r.call
-	if err := iot.CreateTables(ctx, c.cfg.ClickHouse); err != nil {
-		return fmt.Errorf("ClickHouse at %v: %w", c.cfg.ClickHouse.Addr, err)
+	if err := createTables(ctx, c); err != nil {
+		return err
 	}
 	ch := iot.Connect(c.cfg.ClickHouse)
 	defer closing(&err, ch)
@@ -114,7 +100,7 @@ func (r boxRun) do(ctx context.Context) (err error) {
 	report := func() error { return writeStatus(r.status, statusOf(b, p.running)) }
 	defer every(ctx, time.Second, func() { warn(c, report()) })()
 	if r.finish || r.now {
-		wait := &finisher{running: p.running, source: b.source, poll: time.Second, quiet: 5}
+		wait := &finisher{running: p.running, source: b.source, behind: b.behind(c.cfg), poll: time.Second, quiet: 5}
 		if !r.now {
 			wait.after = mark{c.cfg.Store.Dir, b.after}
 		}

@@ -6,7 +6,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
+	"time"
 
+	"github.com/millrace-stream/millrace/sinks/clickhouse"
 	"github.com/millrace-stream/millrace/topologies/iot"
 )
 
@@ -23,9 +26,31 @@ writes when it starts.`,
 				if *print {
 					return printTables(c.stdout)
 				}
-				return iot.CreateTables(ctx, c.cfg.ClickHouse)
+				return createTables(ctx, c)
 			}
 		},
+	}
+}
+
+// createTables makes the tables. A server that cannot be reached is tried again until ctx ends; one that refuses is an error.
+func createTables(ctx context.Context, c *call) error {
+	for warned := false; ; warned = true {
+		err := iot.CreateTables(ctx, c.cfg.ClickHouse)
+		var refused *clickhouse.ServerError
+		if errors.As(err, &refused) && slices.Contains([]int{192, 193, 194, 516}, refused.Code) {
+			return fmt.Errorf("%w: check clickhouse.username and clickhouse.password", err)
+		}
+		if err == nil || errors.As(err, &refused) {
+			return err
+		}
+		if !warned {
+			c.log.Warn("ClickHouse cannot be reached, trying again until it can", "addr", c.cfg.ClickHouse.Addr, "err", err)
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return fmt.Errorf("ClickHouse cannot be reached: %w: is it running, and is clickhouse.addr right?", err)
+		}
 	}
 }
 
