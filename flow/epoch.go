@@ -97,6 +97,7 @@ func (u *unit) epochLoop(interval <-chan time.Time, rearm func()) error {
 			}
 		case why := <-u.kicks:
 			pending = why
+		case <-u.wake:
 		case <-idleC:
 			idleArmed, idleC = false, nil
 			if !u.commitBusy && pending == "" && u.windowed() && u.inflight.Load() == 0 && u.accepted.Load() == idleMark {

@@ -275,8 +275,15 @@ func (p *partition) pumpLoop(u *unit) {
 		if !ok {
 			return
 		}
-		if w := p.window.Load(); w > 0 && 2*(p.accepted.Load()-p.acked.Load()) >= w {
+		switch w := p.window.Load(); {
+		case w == 0:
+		case 2*(p.accepted.Load()-p.acked.Load()) >= w:
 			u.kick(triggerWindow)
+		default:
+			select {
+			case u.wake <- struct{}{}:
+			default:
+			}
 		}
 	}
 }

@@ -56,6 +56,7 @@ type unit struct {
 	changed   chan struct{} // closed and replaced when emitters should look again
 
 	kicks   chan string
+	wake    chan struct{} // records of a source with a window came in: the coordinator may have to arm its idle timer
 	cmds    chan func()
 	stops   chan stopRequest
 	spare   chan *changes
@@ -100,7 +101,7 @@ func newUnit(t *Topology) (*unit, error) {
 	u := &unit{
 		t: t, log: t.cfg.log.With("topology", t.name),
 		exchanges: map[int]*exchange{}, stats: map[*node]*nodeStats{}, counters: map[string]int64{},
-		quiet: make(chan struct{}, 1), handedQ: make(chan struct{}, 1), added: make(chan struct{}), changed: make(chan struct{}), kicks: make(chan string, 1), cmds: make(chan func()),
+		quiet: make(chan struct{}, 1), handedQ: make(chan struct{}, 1), added: make(chan struct{}), changed: make(chan struct{}), kicks: make(chan string, 1), wake: make(chan struct{}, 1), cmds: make(chan func()),
 		stops: make(chan stopRequest, 16), spare: make(chan *changes, 64), allSub: make(chan struct{}), closed: make(chan struct{}),
 		commitDone: make(chan commitResult, 1), deadW: map[*sinkImpl[DeadLetter]]SinkWriter[DeadLetter]{},
 	}
