@@ -34,7 +34,7 @@ func TestE2EKill(t *testing.T) {
 	slow := time.Duration(number(t, "E2E_SLOW", 1))
 	duration := time.Duration(readings/rate) * time.Second
 	t.Logf("E2E_SEED=%d: %d readings at %d per second, %v", seed, readings, rate, duration)
-	c := newChain(t, "SIMULATE_SEED=1", fmt.Sprintf("TIME_OUT_OF_ORDERNESS=%v", slow*outOfOrderness), fmt.Sprintf("DEDUP_TTL=%v", max(10*time.Minute, 20*slow*outOfOrderness)))
+	c := newChain(t, "SIMULATE_SEED=1", fmt.Sprintf("SIMULATE_LATE_FROM=%d", max(1000, 5*rate)), fmt.Sprintf("TIME_OUT_OF_ORDERNESS=%v", slow*outOfOrderness), fmt.Sprintf("DEDUP_TTL=%v", max(10*time.Minute, 20*slow*outOfOrderness)))
 	k := &killer{
 		chain: c, random: rand.New(rand.NewPCG(seed, 0)), rate: rate, maxDown: min(20*time.Second, max(4*time.Second, duration/20)), longest: slow * longestOutage,
 		boxes: map[string]*process{"ingest": c.box("ingest"), "data": c.box("data")},

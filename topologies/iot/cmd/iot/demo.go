@@ -54,6 +54,8 @@ type demo struct {
 	chain    bool
 	progress simulate.Progress
 	boxes    []*demoBox
+	// broker is the embedded one, nil with real servers.
+	broker *mqttbroker.Broker
 }
 
 type demoBox struct {
@@ -106,8 +108,10 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if err := errors.Join(iot.DropTables(ctx, d.cfg.ClickHouse), iot.CreateTables(ctx, d.cfg.ClickHouse)); err != nil {
 		return err
 	}
-	if err := simulate.OpenSessions(ctx, d.cfg.MQTT); err != nil {
-		return err
+	if d.chain {
+		if err := simulate.OpenSessions(ctx, d.cfg.MQTT); err != nil {
+			return err
+		}
 	}
 	ch := iot.Connect(d.cfg.ClickHouse)
 	defer closing(&err, ch)
@@ -128,9 +132,17 @@ func (d *demo) run(ctx context.Context) (err error) {
 		}
 		d.boxes = append(d.boxes, &demoBox{b, p})
 	}
+	if err := d.subscribed(ctx); err != nil {
+		return errors.Join(err, d.stopAll())
+	}
 	totals, err := d.play(ctx)
 	if err != nil {
 		return err
+	}
+	if d.broker != nil {
+		if lost := d.broker.Dropped(); lost != (mqttbroker.Dropped{}) {
+			fmt.Fprintf(d.stdout, "the embedded MQTT broker dropped messages: %+v\n", lost)
+		}
 	}
 	l, err := ledger.Read(d.cfg.Simulate.Ledger)
 	if err != nil {
@@ -172,6 +184,39 @@ func (d *demo) play(ctx context.Context) (totals ledger.Totals, err error) {
 	return totals, err
 }
 
+// subscribed waits until the path is subscribed to the embedded broker, which keeps nothing for those who are not yet there and may lose
+// what comes while it hands over a session. It sends heartbeats until one has come through.
+func (d *demo) subscribed(ctx context.Context) error {
+	if d.broker == nil {
+		return nil // a real broker keeps what comes for a session
+	}
+	first := d.boxes[0]
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for counter(first.running, first.source, "out") == 0 {
+		if err := d.broker.Publish(d.cfg.MQTT.Topic+"/demo", []byte(`{"deviceId":"demo","kind":"heartbeat"}`), false, 1); err != nil {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-first.running.Done():
+			return first.running.Err()
+		}
+	}
+	return nil
+}
+
+// stopAll stops the boxes where they are.
+func (d *demo) stopAll() error {
+	var errs []error
+	for _, b := range d.boxes {
+		errs = append(errs, b.stop(false), b.wait())
+	}
+	return errors.Join(errs...)
+}
+
 // servers starts what the demo needs and returns what stops it.
 func (d *demo) servers(ctx context.Context) (stop func() error, err error) {
 	stop = func() error { return nil }
@@ -211,6 +256,7 @@ func (d *demo) servers(ctx context.Context) (stop func() error, err error) {
 	if err != nil {
 		return stop, err
 	}
+	d.broker = broker
 	down := stop
 	stop = func() error { return errors.Join(broker.Close(), down()) }
 	d.cfg.MQTT.Broker = broker.URL()

@@ -162,26 +162,35 @@ func TestRunSurvivesCutConnections(t *testing.T) {
 	b, c := setup(t)
 	o := options(t, b.URL())
 	o.Readings, o.Rate = 10_000, 10_000
-	done := make(chan struct{})
+	wait := start(context.Background(), o)
 	cuts := 0
-	go func() {
-		defer close(done)
-		for seen := int64(0); seen < 8000; {
-			if n := o.Progress.Published.Load(); n >= seen+3000 {
-				seen = n
-				if b.Cut("sim-0") {
-					cuts++
-				}
-				b.Cut("sim-1")
-			}
-			time.Sleep(time.Millisecond)
+	for seen := int64(0); seen < 8000; seen += 3000 {
+		require.Eventually(t, func() bool { return o.Progress.Published.Load() >= seen+3000 }, 30*time.Second, time.Millisecond)
+		if b.Cut("sim-0") && b.Cut("sim-1") {
+			cuts++
 		}
-	}()
-	totals, err := Run(context.Background(), o)
+	}
+	totals, err := wait()
 	require.NoError(t, err)
-	<-done
 	require.Greater(t, cuts, 1)
 	requireBooked(t, o, c, totals)
+}
+
+// start runs in the background; wait returns how it ended.
+func start(ctx context.Context, o Options) (wait func() (ledger.Totals, error)) {
+	type result struct {
+		totals ledger.Totals
+		err    error
+	}
+	done := make(chan result, 1)
+	go func() {
+		totals, err := Run(ctx, o)
+		done <- result{totals, err}
+	}()
+	return func() (ledger.Totals, error) {
+		r := <-done
+		return r.totals, r.err
+	}
 }
 
 func TestStopIsClean(t *testing.T) {
@@ -190,13 +199,11 @@ func TestStopIsClean(t *testing.T) {
 	o := options(t, b.URL())
 	o.Readings, o.Rate = 0, 2000
 	ctx, cancel := context.WithCancel(context.Background())
-	go func() {
-		for o.Progress.Published.Load() < 1000 {
-			time.Sleep(time.Millisecond)
-		}
-		cancel()
-	}()
-	totals, err := Run(ctx, o)
+	defer cancel()
+	wait := start(ctx, o)
+	require.Eventually(t, func() bool { return o.Progress.Published.Load() >= 1000 }, 30*time.Second, time.Millisecond)
+	cancel()
+	totals, err := wait()
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, totals.Published, int64(1000))
 	requireBooked(t, o, c, totals)
