@@ -112,6 +112,9 @@ func newUnit(t *Topology) (*unit, error) {
 	}
 	if err := u.openStore(); err != nil {
 		u.cancel()
+		if ne := (*NodeError)(nil); errors.As(err, &ne) {
+			return nil, err
+		}
 		return nil, &NodeError{Topology: t.name, Err: err}
 	}
 	for _, s := range t.sources {
