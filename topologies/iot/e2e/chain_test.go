@@ -114,10 +114,10 @@ func (c *chain) start(name string, args ...string) *process {
 	p := &process{name: name, log: filepath.Join(c.dir, name+".log"), done: make(chan struct{})}
 	out, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	require.NoError(c.t, err)
-	defer out.Close()
 	p.cmd = exec.Command(c.bin, append([]string{name}, args...)...)
 	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = c.environ, out, out
 	require.NoError(c.t, p.cmd.Start())
+	require.NoError(c.t, out.Close()) // the process has its own
 	go func() {
 		defer close(p.done)
 		p.err = p.cmd.Wait()

@@ -50,9 +50,8 @@ type command struct {
 // call is one run of a command.
 type call struct {
 	environment
-	cfg  iot.Config
-	args []string
-	log  *slog.Logger
+	cfg iot.Config
+	log *slog.Logger
 }
 
 func commands() []command {

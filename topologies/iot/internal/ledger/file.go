@@ -164,8 +164,8 @@ func Read(path string) (*Ledger, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ledger: %w", err)
 	}
-	defer f.Close()
 	l, err := Decode(f)
+	err = errors.Join(err, f.Close())
 	if err != nil {
 		return nil, fmt.Errorf("ledger %s: %w", path, err)
 	}
