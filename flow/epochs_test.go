@@ -67,6 +67,23 @@ func TestEpochsEndByTheSourcesWindow(t *testing.T) {
 	r.Stop()
 }
 
+// A source that limits what may be unacked gets its acks soon after it has nothing more to give, not at the interval.
+func TestFewRecordsAreCommittedSoon(t *testing.T) {
+	src := flowtest.NewSource[int]()
+	src.WindowSize = 10
+	_, clock, _, r := automatic(t, src, flow.WithEpochInterval(0))
+	for n := range int64(3) {
+		r.Settle()
+		src.Feed(1)
+		r.Settle()
+		eventually(t, func() bool {
+			clock.Advance(time.Millisecond)
+			return src.Committed("0") == n+1
+		}, "there is nothing more")
+	}
+	r.Stop()
+}
+
 func TestSinkAsksForAnEpoch(t *testing.T) {
 	src := flowtest.NewSource[int]()
 	asks := &askingSink[int]{Sink: flowtest.NewSink[int]()}
