@@ -19,11 +19,12 @@ import (
 
 // cutter is a TCP proxy that can lose the answer to an insert: the server does the work, the connection breaks.
 type cutter struct {
-	ln   net.Listener
-	to   string
-	wg   sync.WaitGroup
-	arm  atomic.Bool // cut the next insert
-	cuts atomic.Int32
+	ln     net.Listener
+	to     string
+	wg     sync.WaitGroup
+	arm    atomic.Bool // cut the next insert
+	cuts   atomic.Int32
+	stored func() bool // the server has done the work
 }
 
 func newCutter(t *testing.T, to string) *cutter {
@@ -61,8 +62,11 @@ func (c *cutter) serve(client net.Conn) {
 		buf := make([]byte, 64<<10)
 		for {
 			n, err := server.Read(buf)
-			if err != nil || cut.Load() {
+			if err != nil {
 				return
+			}
+			if cut.Load() {
+				continue
 			}
 			if _, err := client.Write(buf[:n]); err != nil {
 				return
@@ -85,6 +89,12 @@ func (c *cutter) serve(client net.Conn) {
 				c.arm.Store(false)
 				c.cuts.Add(1)
 				cut.Store(true)
+				c.wg.Go(func() {
+					for !c.stored() {
+						_ = flow.SystemClock().Sleep(context.Background(), 10*time.Millisecond) // the server has no signal for it
+					}
+					end()
+				})
 			}
 		}
 		if _, err := server.Write(buf[:n]); err != nil {
@@ -112,6 +122,10 @@ func TestLostAnswer(t *testing.T) {
 				s.exec(t, "SYSTEM STOP MERGES "+name)
 				blocks := seal[reading](t, k, readings(0, 500)...)
 				token := blocks[0].(*block).token
+				proxy.stored = func() bool {
+					rows, err := s.set.Query(context.Background(), "SELECT count() FROM "+s.cfg.Database+"."+name)
+					return err != nil || rows == "500\n"
+				}
 				proxy.arm.Store(true)
 				_, err := k.Deliver(t.Context(), blocks)
 				require.True(t, flow.IsTransient(err), "%v", err)
