@@ -204,11 +204,11 @@ func (t *Timers[K]) push(slot Slot, at Timestamp) {
 	t.set[e] = true
 	t.change(e, true)
 	t.own.Retain(slot)
-	h := append(t.heap, e)
+	t.heap = append(t.heap, e)
+	h := t.heap
 	for i := len(h) - 1; i > 0 && h[i].less(h[(i-1)/2]); i = (i - 1) / 2 {
 		h[i], h[(i-1)/2] = h[(i-1)/2], h[i]
 	}
-	t.heap = h
 }
 
 func (t *Timers[K]) change(e timerEntry, set bool) {

@@ -41,9 +41,6 @@ func (e *keying[K, T]) blame() *node {
 	return e.owner
 }
 
-// worker of a key group.
-func (x *exchange) worker(group uint64) int { return int(group) * len(x.tasks) / KeyGroups }
-
 // gate merges the marks of a worker's inputs.
 type gate struct {
 	valve valve
@@ -146,7 +143,7 @@ type exchangeBatch[K comparable, T any] struct {
 	free   chan *exchangeBatch[K, T]
 }
 
-func (b *exchangeBatch[K, T]) run(t *task) {
+func (b *exchangeBatch[K, T]) run(*task) {
 	e := b.w.entry
 	from := 0
 	for _, pm := range b.marks {

@@ -9,12 +9,15 @@ import (
 // type (NodeOption, operators.DedupOption, window.Option …), while those do not fit each other.
 type Option = func(Configurable)
 
-// Option types of flow's own nodes.
 type (
-	NodeOption   func(Configurable)
+	// NodeOption configures operators that have no options of their own.
+	NodeOption func(Configurable)
+	// SourceOption configures From.
 	SourceOption func(Configurable)
-	SinkOption   func(Configurable)
-	KeyOption    func(Configurable)
+	// SinkOption configures To.
+	SinkOption func(Configurable)
+	// KeyOption configures KeyBy.
+	KeyOption func(Configurable)
 )
 
 // TimeOption configures AssignTime.

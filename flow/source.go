@@ -42,10 +42,10 @@ type FixedPartitions interface{ Partitions() int }
 type Replay int
 
 const (
-	// Seek: Read continues exactly behind the position that it is given. State and positions roll back together, so nothing counts
+	// Seek says that Read continues exactly behind the position that it is given. State and positions roll back together, so nothing counts
 	// twice.
 	Seek Replay = iota
-	// Redeliver: the system sends again what was not acked, from wherever it thinks; what state already counted may come again. A
+	// Redeliver says that the system sends again what was not acked, from wherever it thinks; what state already counted may come again. A
 	// Dedup by event id must stand before the first counting operator.
 	Redeliver
 )

@@ -9,7 +9,7 @@ import (
 
 // nodeStats are a node's counters over all its tasks, added to once per batch.
 type nodeStats struct {
-	in, out, errors, retries, dropped, late, deadLetters, busy atomic.Int64
+	in, out, errors, retries, dropped, deadLetters atomic.Int64
 }
 
 func jitter(n uint64) uint64 {

@@ -49,12 +49,9 @@ type task struct {
 
 	lo, hi int
 
-	// changes of the epoch being collected.
-	changes *changes
-	done    chan struct{}
-	quit    chan struct{}
-	live    bool
-	busy    atomic.Int64
+	done chan struct{}
+	quit chan struct{}
+	live bool
 	// doneRecords counts the source records that were processed.
 	doneRecords atomic.Int64
 }

@@ -158,11 +158,11 @@ func (s *timeStage[T]) run(in []Record[T]) (n int, err error) {
 			wm = None + 1
 		}
 		if every > 0 {
-			if c := floorDiv(wm, every); c == s.cell && s.marked != None {
+			c := floorDiv(wm, every)
+			if c == s.cell && s.marked != None {
 				continue
-			} else {
-				s.cell = c
 			}
+			s.cell = c
 		}
 		s.marked = wm
 		send()

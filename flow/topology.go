@@ -133,7 +133,7 @@ func Renamed(old, now string) TopologyOption {
 }
 
 // DropState forgets the stored state of a node that is gone or has changed, or, with the topology's own name, all state and the
-// mark that a flushed run left.
+// mark that a flushed run left. It drops at every start while it stands in the program: take it out again after one.
 func DropState(node string) TopologyOption { return func(c *topologyConfig) { c.drop[node] = true } }
 
 // WithHooks adds observers: values that implement one or more of the small hook interfaces (EpochHook, ErrorHook …).

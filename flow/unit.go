@@ -70,19 +70,17 @@ type unit struct {
 	wg      sync.WaitGroup // sources' goroutines
 	running atomic.Int32   // sources whose Run has not returned
 
-	deadW        map[*sinkImpl[DeadLetter]]SinkWriter[DeadLetter]
-	lastCommit   time.Duration
-	commitBusy   bool
-	commitDone   chan commitResult
-	afterCommit  []func()
-	countersMu   sync.Mutex
-	counters     map[string]int64
-	lastActivity int64
+	deadW       map[*sinkImpl[DeadLetter]]SinkWriter[DeadLetter]
+	lastCommit  time.Duration
+	commitBusy  bool
+	commitDone  chan commitResult
+	afterCommit []func()
+	countersMu  sync.Mutex
+	counters    map[string]int64
 }
 
 type stopRequest struct {
 	flush bool
-	done  chan struct{}
 }
 
 // Reasons for which an epoch ends.
@@ -494,7 +492,7 @@ func (u *unit) addPartitions(sub *subscriber, ps []Partition) error {
 			return err
 		}
 		if !known {
-			if !p.Committed.IsZero() && u.t.stateful() && u.db != nil && u.cold && !u.t.cfg.allowColdStart {
+			if !p.Committed.IsZero() && u.t.stateful() && u.db != nil && u.cold && !u.t.cfg.allowColdStart && !u.t.cfg.drop[u.t.name] {
 				err := &NodeError{u.t.name, name, fmt.Errorf("%w: the broker knows position %d of partition %s, but the store has no state for this topology; bring the store's directory here, or set flow.AllowColdStart() to start empty", ErrStateElsewhere, p.Committed.Offset, p.ID)}
 				u.fail(err)
 				return err

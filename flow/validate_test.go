@@ -24,7 +24,7 @@ func problems(t *testing.T, err error) (ps []flow.Problem) {
 	t.Helper()
 	var ne *flow.NodeError
 	require.ErrorAs(t, err, &ne)
-	joined, ok := ne.Err.(interface{ Unwrap() []error }) //nolint:errorlint // the parts of a join
+	joined, ok := ne.Err.(interface{ Unwrap() []error })
 	require.True(t, ok)
 	for _, e := range joined.Unwrap() {
 		var p flow.Problem

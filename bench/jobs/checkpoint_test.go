@@ -48,7 +48,7 @@ func BenchmarkCheckpoint1m(b *testing.B) {
 		require.NoError(b, run.Ready(context.Background()))
 		restore += time.Since(at)
 		run.Abort()
-		<-done
+		require.NoError(b, <-done)
 		b.StopTimer()
 		dir = b.TempDir()
 		b.StartTimer()

@@ -30,7 +30,7 @@ func seq(e Event) int64           { return e.Seq }
 func temperature(e Event) float64 { return e.Temperature }
 func humidity(e Event) float64    { return e.Humidity }
 
-// A: two updates and a filter, summed.
+// A is two updates and a filter, summed.
 func A(t *flow.Topology, src flow.Source[Event], r *workload.Result) {
 	in := flow.From(t, "events", src)
 	fahrenheit := operators.Update(in, "fahrenheit", func(_ context.Context, e *Event) error {
@@ -45,7 +45,7 @@ func A(t *flow.Topology, src flow.Source[Event], r *workload.Result) {
 	flow.To(mixed, "sum", Sum(humidity, r))
 }
 
-// B: per device and minute average, maximum, minimum and count.
+// B is, per device and minute, the average, maximum, minimum and count.
 func B(t *flow.Topology, src flow.Source[Event], r *workload.Result) {
 	minutes := operators.Window(flow.KeyBy(timed(t, src), device), "per-minute", window.Tumbling(time.Minute), agg.Into(
 		agg.To(func(s *Stats) *float64 { return &s.Avg }, agg.Avg(temperature)),
@@ -58,7 +58,7 @@ func B(t *flow.Topology, src flow.Source[Event], r *workload.Result) {
 	}, r))
 }
 
-// D: repeats of (device, seq) dropped.
+// D is the stream without repeats of (device, seq).
 func D(t *flow.Topology, src flow.Source[Event], r *workload.Result) {
 	fresh := operators.Dedup(flow.KeyBy(timed(t, src), device), "dedup", seq, 5*time.Second)
 	flow.To(fresh.Unkeyed(), "sum", Sum(humidity, r))

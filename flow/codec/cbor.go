@@ -61,7 +61,7 @@ func (c cborCodec[T]) Decode(data []byte, v *T) error {
 	err := c.dec.Unmarshal(data, v)
 	var extra *cbor.ExtraneousDataError
 	if errors.As(err, &extra) {
-		return fmt.Errorf("decode CBOR: %w (%v)", ErrTrailing, err)
+		return fmt.Errorf("decode CBOR: %w (%w)", ErrTrailing, err)
 	}
 	if err != nil {
 		return fmt.Errorf("decode CBOR: %w", err)

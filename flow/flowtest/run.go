@@ -144,9 +144,14 @@ func (r *Run) Kill() {
 func (r *Run) end() {
 	r.T.Helper()
 	r.cancel()
+	ctx, cancel := r.ctx()
+	defer cancel()
 	select {
-	case <-r.done:
-	case <-time.After(deadline):
+	case err := <-r.done:
+		if err != nil {
+			r.T.Errorf("flowtest: the router: %v", err)
+		}
+	case <-ctx.Done():
 		r.T.Error("flowtest: the router does not end")
 	}
 	r.running = nil
@@ -170,9 +175,11 @@ func (r *Run) stop(opts ...flow.StopOption) {
 func (r *Run) Wait() error {
 	r.T.Helper()
 	running := r.running
+	ctx, cancel := r.ctx()
+	defer cancel()
 	select {
 	case <-running.Done():
-	case <-time.After(deadline):
+	case <-ctx.Done():
 		r.T.Fatal("flowtest: the topology does not end")
 	}
 	err := running.Err()

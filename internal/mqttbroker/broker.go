@@ -74,7 +74,7 @@ func Start(ctx context.Context, addr string, opts Options) (*Broker, error) {
 	if host, _, err := net.SplitHostPort(addr); err != nil || !loopback(host) {
 		return nil, fmt.Errorf("mqtt broker: address %q is not one of this machine alone: use 127.0.0.1:PORT", addr)
 	}
-	l, err := net.Listen("tcp", addr)
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("mqtt broker: listen on %s: %w", addr, err)
 	}

@@ -17,7 +17,7 @@ type Attempt struct {
 
 // Explain puts a failed connection in words that say where and what to do. Permanent means that trying again with the same
 // configuration is pointless: refused credentials or client id, a certificate that does not verify.
-func (a Attempt) Explain(err error) (explained error, permanent bool) {
+func (a Attempt) Explain(err error) (permanent bool, explained error) {
 	var (
 		verify *tls.CertificateVerificationError
 		alert  tls.AlertError
@@ -29,19 +29,19 @@ func (a Attempt) Explain(err error) (explained error, permanent bool) {
 		if a.Username != "" {
 			who = fmt.Sprintf("user %q", a.Username)
 		}
-		return a.errorf(err, "refuses %s", who, "check username and password, and what the broker lets this client id do"), true
+		return true, a.errorf(err, "refuses %s", who, "check username and password, and what the broker lets this client id do")
 	case errors.Is(err, packets.ErrorRefusedIDRejected):
-		return a.errorf(err, "refuses the client id %q", a.ClientID, "choose another client_id; some brokers take at most 23 letters and digits"), true
+		return true, a.errorf(err, "refuses the client id %q", a.ClientID, "choose another client_id; some brokers take at most 23 letters and digits")
 	case errors.Is(err, packets.ErrorRefusedBadProtocolVersion):
-		return a.errorf(err, "refuses %s", "MQTT 3.1.1", "enable protocol version 3.1.1 on the broker"), true
+		return true, a.errorf(err, "refuses %s", "MQTT 3.1.1", "enable protocol version 3.1.1 on the broker")
 	case errors.As(err, &verify):
-		return a.errorf(err, "%s", "shows a certificate that cannot be trusted", "set tls.ca_file to the broker's authority, or tls.server_name to the name in the certificate"), true
+		return true, a.errorf(err, "%s", "shows a certificate that cannot be trusted", "set tls.ca_file to the broker's authority, or tls.server_name to the name in the certificate")
 	case errors.As(err, &header):
-		return a.errorf(err, "%s", "does not speak TLS on this port", "use the broker's TLS port (often 8883), or the scheme tcp"), true
+		return true, a.errorf(err, "%s", "does not speak TLS on this port", "use the broker's TLS port (often 8883), or the scheme tcp")
 	case errors.As(err, &alert):
-		return a.errorf(err, "%s", "breaks off the TLS handshake", "set tls.cert_file and tls.key_file to a certificate that the broker accepts"), true
+		return true, a.errorf(err, "%s", "breaks off the TLS handshake", "set tls.cert_file and tls.key_file to a certificate that the broker accepts")
 	}
-	return a.errorf(err, "%s", "cannot be reached", "check that it runs, the address and the port, and firewalls between"), false
+	return false, a.errorf(err, "%s", "cannot be reached", "check that it runs, the address and the port, and firewalls between")
 }
 
 func (a Attempt) errorf(err error, what, arg, cure string) error {

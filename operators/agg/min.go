@@ -51,8 +51,13 @@ type extremePart[T any, V cmp.Ordered] struct {
 }
 
 // The value in a slot gives way to a better one, and NaN (which is not equal to itself) to any.
-func lower[V cmp.Ordered](a *found[V], v V) bool  { return !a.has || v < a.v || a.v != a.v }
-func higher[V cmp.Ordered](a *found[V], v V) bool { return !a.has || v > a.v || a.v != a.v }
+func lower[V cmp.Ordered](a *found[V], v V) bool {
+	return !a.has || v < a.v || a.v != a.v //nolint:gocritic // true for NaN alone
+}
+
+func higher[V cmp.Ordered](a *found[V], v V) bool {
+	return !a.has || v > a.v || a.v != a.v //nolint:gocritic // true for NaN alone
+}
 
 func (p *extremePart[T, V]) add(s Slot, r *flow.Record[T]) { p.offer(p.at(s), p.of.of(r.Value)) }
 

@@ -19,7 +19,6 @@ type tableSpec struct {
 	partitionBy string
 	ttl         []string
 	settings    []string
-	err         error
 }
 
 // Engine sets the engine. Defaults to MergeTree.

@@ -152,7 +152,7 @@ func goTypeOf(t reflect.Type) (*goType, error) {
 			return nest(t, func(inner *goType) func() *goType { return inner.dict })
 		}
 	}
-	return nil, fmt.Errorf("Go type %s has no column type here", t)
+	return nil, fmt.Errorf("no column type here for the Go type %s", t)
 }
 
 // nest describes a type around another one; one level is supported.
@@ -161,7 +161,7 @@ func nest(t reflect.Type, around func(*goType) func() *goType) (*goType, error) 
 	if err == nil && around(inner) != nil {
 		return around(inner)(), nil
 	}
-	return nil, fmt.Errorf("Go type %s has no column type here", t)
+	return nil, fmt.Errorf("no column type here for the Go type %s", t)
 }
 
 // fieldsOf reads the tags of a row type.

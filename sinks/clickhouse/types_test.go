@@ -197,7 +197,7 @@ func TestRowTypesThatDoNotWork(t *testing.T) {
 			A int `ch:"a"`
 			B int `ch:"a"`
 		}](c, "t"),
-		"Go type chan int has no column type here": Rows[struct {
+		"no column type here for the Go type chan int": Rows[struct {
 			A chan int `ch:"a"`
 		}](c, "t"),
 		"Go type **int": Rows[struct {

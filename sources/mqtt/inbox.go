@@ -68,7 +68,7 @@ type inbox struct {
 }
 
 // counts are gathered here and reported once per batch.
-type counts struct{ received, redelivered, retained, paused int64 }
+type counts struct{ redelivered, retained, paused int64 }
 
 func newInbox(clock flow.Clock, cfg Config) *inbox {
 	return &inbox{

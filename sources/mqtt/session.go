@@ -127,7 +127,7 @@ func (s *session) connect(ctx context.Context) (*link, error) {
 	}
 	if err := tok.Error(); err != nil {
 		who := mqttconn.Attempt{Brokers: s.addresses(), ClientID: s.id, Username: s.cfg.Username}
-		err, hopeless := who.Explain(err)
+		hopeless, err := who.Explain(err)
 		if hopeless && !s.connected {
 			err = permanent{err}
 		}

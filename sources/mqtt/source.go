@@ -132,7 +132,7 @@ func (s *source[T]) Read(ctx context.Context, p flow.Partition, from flow.Positi
 
 // Commit acks everything up to the position that came on the connection of now. What came on an earlier one is acked when
 // the broker sends it again.
-func (s *source[T]) Commit(ctx context.Context, p flow.Partition, upTo flow.Position) error {
+func (s *source[T]) Commit(_ context.Context, p flow.Partition, upTo flow.Position) error {
 	r, ok := s.byID[p.ID]
 	if !ok {
 		return fmt.Errorf("mqtt source: no client %q", p.ID)

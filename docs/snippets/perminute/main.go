@@ -82,10 +82,11 @@ func main() {
 		clickhouse.CreateTable[Row](ctx, ch, "device_minute", clickhouse.Replacing("version"), clickhouse.OrderBy("device", "minute")),
 		clickhouse.CreateTable[clickhouse.DeadLetterRow](ctx, ch, "dead_letters", clickhouse.OrderBy("at")),
 	); err != nil {
-		log.Fatal(err)
+		log.Print(err)
+		return
 	}
 	broker := mqtt.Config{Brokers: []string{"tcp://127.0.0.1:18831"}, Topics: []string{"devices/#"}}
 	if err := perMinute(broker, ch).Run(ctx); err != nil {
-		log.Fatal(err)
+		log.Print(err)
 	}
 }
