@@ -13,7 +13,7 @@ import (
 
 var (
 	block = regexp.MustCompile("(?s)(?:<!-- (\\S+) (\\S+) -->\n)?```go\n(.*?)```")
-	link  = regexp.MustCompile(`\]\(([^)#]+)\)`)
+	link  = regexp.MustCompile(`\[[^\]\n]+\]\(([^)#\s"]+)\)`)
 )
 
 func pages(t *testing.T) []string {

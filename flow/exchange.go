@@ -8,8 +8,10 @@ import (
 // exchange is one KeyBy at run time: P worker tasks that own the key groups, fed by every task upstream.
 type exchange struct {
 	id    int
-	owner string // node after which its watermarks are stored
-	fused bool   // one partition and one worker: no exchange at all
+	owner string   // node after which its watermarks are stored
+	nodes []string // all nodes behind it: one of them was the owner before
+	moved string   // the owner before, whose entry is to go
+	fused bool     // one partition and one worker: no exchange at all
 	tasks []*task
 	// gates hold the merged watermarks of each worker.
 	gates []*gate
@@ -24,7 +26,7 @@ func (e *keying[K, T]) exchange() *exchange {
 	if e.in == nil || e.owner == nil {
 		return nil
 	}
-	x := &exchange{id: e.part.id, owner: e.owner.name, parts: e.part.parallelism, ins: map[string]int{}}
+	x := &exchange{id: e.part.id, owner: e.owner.name, nodes: e.part.nodes, parts: e.part.parallelism, ins: map[string]int{}}
 	x.make = func(b *builder) any {
 		w := &exchangeWorker[K, T]{entry: newKeyedEntry(b, e, b.t)}
 		w.gate = b.t.gate
@@ -299,11 +301,18 @@ func (s *exchangeSender[K, T]) flush() {
 
 // The merged watermarks of an exchange are stored once, for all workers: at an epoch all have seen the same marks.
 
-func valveKey(owner string) []byte { return append([]byte{prefixValve}, owner...) }
+func (u *unit) valveKey(owner string) []byte {
+	return binary.BigEndian.AppendUint16([]byte{prefixValve}, u.nodeID(owner))
+}
 
-func (x *exchange) collect(w *changes) {
+func (x *exchange) collect(u *unit, w *changes) {
+	if x.moved != "" {
+		w.begin(u.valveKey(x.moved))
+		w.delete()
+		x.moved = ""
+	}
 	v := &x.gates[0].valve
-	w.begin(valveKey(x.owner))
+	w.begin(u.valveKey(x.owner))
 	w.value()
 	w.appendUint64(uint64(v.out))
 	w.buf = append(w.buf, flag(v.some)|flag(v.idle)<<1)
@@ -329,9 +338,22 @@ func flag(b bool) byte {
 
 // restore reads the stored watermarks. The output never falls; an input takes its own up when its partition is assigned again.
 func (x *exchange) restore(u *unit) error {
-	b, ok, err := u.db.Get(valveKey(x.owner))
-	if err != nil || !ok {
-		return err
+	var b []byte
+	for _, name := range x.nodes { // the owner first; another one where a node was put in front
+		v, ok, err := u.db.Get(u.valveKey(name))
+		if err != nil {
+			return err
+		}
+		if ok {
+			b = v
+			if name != x.owner {
+				x.moved = name
+			}
+			break
+		}
+	}
+	if b == nil {
+		return nil
 	}
 	bad := fmt.Errorf("watermarks of %q: %w", x.owner, errCorrupt)
 	if len(b) < 9 {

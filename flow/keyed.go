@@ -65,6 +65,8 @@ func nameOf(n *node) string {
 type partitioning struct {
 	id          int
 	parallelism int
+	// nodes are those behind it, in order of their adding: the merged watermarks are stored under the first of them.
+	nodes []string
 }
 
 func (t *Topology) nextPartitioning() int {
@@ -115,6 +117,7 @@ func (e *keying[K, T]) connect(to *node, build func(*builder, *keyTable[K]) keye
 	if to.cfg.Parallelism > 0 {
 		e.part.parallelism = to.cfg.Parallelism
 	}
+	e.part.nodes = append(e.part.nodes, to.name)
 	e.consumers = append(e.consumers, build)
 	if e.owner != nil || e.in == nil {
 		return

@@ -68,6 +68,16 @@ func (r *registry) id(name string) uint16 {
 	return n.ID
 }
 
+// keep notes that something is stored under a node's name that a restart must find again.
+func (r *registry) keep(name string) {
+	r.id(name)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n := r.Nodes[name]; !n.State {
+		n.State, r.changed = true, true
+	}
+}
+
 // check compares a node's state layout with the stored one.
 func (r *registry) check(topology string, s *nodeState) error {
 	print := s.n.kind + "|" + strings.Join(s.prints, "|")

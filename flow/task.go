@@ -192,7 +192,7 @@ func (t *task) collect(ctx context.Context) (taskEpoch, error) {
 			}
 		}
 		if t.exchange != nil && t.index == 0 {
-			t.exchange.collect(w)
+			t.exchange.collect(t.u, w)
 		}
 		e.changes = w
 	}

@@ -482,6 +482,7 @@ func (u *unit) addPartitions(sub *subscriber, ps []Partition) error {
 	}
 	defer u.resume()
 	name := sub.src.node().name
+	u.registry.keep(name)
 	var fresh []*partition
 	for _, p := range ps {
 		if u.partition(sub.src, p.ID) != nil {

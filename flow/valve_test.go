@@ -65,9 +65,10 @@ func TestValveConformanceRestored(t *testing.T) {
 	alike := 0
 	for _, c := range valveCases(t) {
 		t.Run(c.ID, func(t *testing.T) {
+			reg := newRegistry()
 			start := func(db mapDB) (*exchange, []int) {
-				x := &exchange{owner: "node", ins: map[string]int{}, gates: []*gate{{}}}
-				require.NoError(t, x.restore(&unit{db: db}))
+				x := &exchange{owner: "node", nodes: []string{"node"}, ins: map[string]int{}, gates: []*gate{{}}}
+				require.NoError(t, x.restore(&unit{db: db, registry: reg}))
 				ins := make([]int, c.Inputs)
 				for i := range ins {
 					ins[i] = x.input(fmt.Sprint("sender/", i))
@@ -90,7 +91,7 @@ func TestValveConformanceRestored(t *testing.T) {
 					emit(m)
 				})
 				var w changes
-				x.collect(&w)
+				x.collect(&unit{registry: reg}, &w)
 				w.replay(mapBatch(db))
 				x, ins = start(db)
 				v = &x.gates[0].valve
