@@ -102,6 +102,19 @@ func TestFlushFinishesTheStore(t *testing.T) {
 	require.ErrorIs(t, r.TryRestart(), flow.ErrFinished, "the store is not left locked")
 }
 
+func TestDropStateCuresAFlushedStore(t *testing.T) {
+	w := newWindowed()
+	r := w.start(t)
+	w.src.Feed(readings("a", 1, 5)...)
+	r.Flush()
+	require.ErrorIs(t, r.TryRestart(), flow.ErrFinished)
+	w.opts = []flow.TopologyOption{flow.DropState("windowed")}
+	r.Restart()
+	w.src.Feed(readings("a", 16, 2)...)
+	r.Flush()
+	require.Equal(t, map[string]float64{"a 0": 5, "a 10": 2}, w.sums(), "a new run, from the broker's position: what is dropped is not missed")
+}
+
 // A bounded source's end is a flush.
 func TestTheEndOfABoundedSource(t *testing.T) {
 	w := newWindowed("0", "1")
