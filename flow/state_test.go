@@ -25,6 +25,7 @@ type windowed struct {
 	late *flowtest.Sink[flow.Late[reading]]
 	bad  *flowtest.Sink[flow.Late[reading]] // nil: not connected
 
+	in       string // the source's name
 	name     string
 	size     time.Duration
 	lateness time.Duration
@@ -39,7 +40,7 @@ type windowed struct {
 func newWindowed(partitions ...string) *windowed {
 	return &windowed{
 		src: flowtest.NewSource[reading](partitions...), out: flowtest.NewSink[minute](), late: flowtest.NewSink[flow.Late[reading]](),
-		name: "win", size: 10 * time.Second, ttl: time.Hour, wm: watermark.Monotonous().Every(0),
+		in: "in", name: "win", size: 10 * time.Second, ttl: time.Hour, wm: watermark.Monotonous().Every(0),
 	}
 }
 
@@ -49,7 +50,7 @@ func (w *windowed) build(opts ...flow.TopologyOption) *flow.Topology {
 	if w.from != nil {
 		from = w.from
 	}
-	timed := flow.AssignTime(flow.From(top, "in", from), "time", reading.time, w.wm)
+	timed := flow.AssignTime(flow.From(top, w.in, from), "time", reading.time, w.wm)
 	if w.bad != nil {
 		flow.To(timed.BadClock(), "bad", w.bad)
 	}
@@ -99,6 +100,19 @@ func TestFlushFinishesTheStore(t *testing.T) {
 	require.ErrorIs(t, err, flow.ErrFinished)
 	require.ErrorContains(t, err, `flow.DropState("windowed")`)
 	require.ErrorIs(t, r.TryRestart(), flow.ErrFinished, "the store is not left locked")
+}
+
+func TestDropStateCuresAFlushedStore(t *testing.T) {
+	w := newWindowed()
+	r := w.start(t)
+	w.src.Feed(readings("a", 1, 5)...)
+	r.Flush()
+	require.ErrorIs(t, r.TryRestart(), flow.ErrFinished)
+	w.opts = []flow.TopologyOption{flow.DropState("windowed")}
+	r.Restart()
+	w.src.Feed(readings("a", 16, 2)...)
+	r.Flush()
+	require.Equal(t, map[string]float64{"a 0": 5, "a 10": 2}, w.sums(), "a new run, from the broker's position: what is dropped is not missed")
 }
 
 // A bounded source's end is a flush.

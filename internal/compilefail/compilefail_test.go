@@ -11,6 +11,14 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	// What the programs import, so that a change there is a change of this test to go test's cache.
+	_ "github.com/millrace-stream/millrace/flow"
+	_ "github.com/millrace-stream/millrace/flow/codec"
+	_ "github.com/millrace-stream/millrace/flow/watermark"
+	_ "github.com/millrace-stream/millrace/operators"
+	_ "github.com/millrace-stream/millrace/operators/agg"
+	_ "github.com/millrace-stream/millrace/operators/window"
 )
 
 // Each testdata/*.go.txt is a wrong program, compiled together with prelude.go.txt in a package of its own, which exists only in an
