@@ -3,6 +3,7 @@ package clickhouse
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"regexp"
@@ -115,7 +116,7 @@ func open[T any](t *testing.T, s flow.Sink[T]) *engine {
 	t.Helper()
 	e := &engine{}
 	rt := e.runtime()
-	rt.StoreID = notName.ReplaceAllString(t.Name(), "_")
+	rt.StoreID = rand.Text()
 	require.NoError(t, s.Open(t.Context(), rt))
 	t.Cleanup(func() { require.NoError(t, s.Close(context.Background())) })
 	return e

@@ -118,10 +118,10 @@ func (s *core) prepare(row reflect.Type) error {
 		}
 		s.fields = fields
 	case s.fieldsFor != row:
-		return fmt.Errorf("Columns of %s for rows of %s", s.fieldsFor, row)
+		return fmt.Errorf("option Columns of %s for rows of %s", s.fieldsFor, row)
 	default:
 		if len(s.fields) == 0 {
-			return errors.New("Columns names no column")
+			return errors.New("option Columns names no column")
 		}
 		if err := checkNames(s.fields); err != nil {
 			return err
