@@ -8,7 +8,7 @@
 //
 // Delivery is at least once. What is repeated: after a crash of this process, the rows of the epoch that was not committed; after
 // an insert whose outcome is unknown (connection lost, timeout) on a table that is not replicated, the rows of that insert. The
-// repeats carry the same key and a higher version, so a ReplacingMergeTree over Version's column folds them. On replicated tables
+// repeats carry the same key and the same or a higher version, so a ReplacingMergeTree over Version's column folds them. On replicated tables
 // a deduplication token makes the server drop the repeat of an insert. The reason for the difference: without replication the
 // server stores a token before the rows, so that a crash between the two would lose them if the token were used again.
 //
