@@ -47,8 +47,8 @@ func TestEpochWaitsForItsOwnCommit(t *testing.T) {
 	g.pass <- struct{}{}
 	require.NoError(t, <-first)
 	select {
-	case <-second:
-		t.Fatal("the second Epoch returned with the first one's commit")
+	case err := <-second:
+		t.Fatal(err, "the second Epoch returned with the first one's commit")
 	case g.pass <- struct{}{}:
 		require.NoError(t, <-second)
 	}

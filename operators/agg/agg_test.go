@@ -232,7 +232,7 @@ func TestInto(t *testing.T) {
 
 func TestCheckNamesTheMistake(t *testing.T) {
 	t.Parallel()
-	type open struct{ m map[string]int }
+	type open struct{ m map[string]int } //nolint:unused // an accumulator that cannot be stored
 	for want, err := range map[string]error{
 		"agg.Sum is nil":              agg.Check(agg.Sum[reading, int](nil)),
 		"agg.Max is nil":              agg.Check(agg.Max[reading, int](nil)),

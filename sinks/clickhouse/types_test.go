@@ -56,7 +56,7 @@ type everything struct {
 	Values map[string]float64 `ch:"values,Map(LowCardinality(String), Float64)"`
 	Dur    time.Duration      `ch:"dur"`
 	Simple float64            `ch:"simple,SimpleAggregateFunction(max, Float64)"`
-	skip   int
+	skip   int //nolint:unused // not exported: left out
 	Out    chan int `ch:"-"`
 }
 
