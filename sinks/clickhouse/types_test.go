@@ -56,8 +56,8 @@ type everything struct {
 	Values map[string]float64 `ch:"values,Map(LowCardinality(String), Float64)"`
 	Dur    time.Duration      `ch:"dur"`
 	Simple float64            `ch:"simple,SimpleAggregateFunction(max, Float64)"`
-	skip   int //nolint:unused // not exported: left out
-	Out    chan int `ch:"-"`
+	skip   int                //nolint:unused // not exported: left out
+	Out    chan int           `ch:"-"`
 }
 
 func everyRow() []everything {
