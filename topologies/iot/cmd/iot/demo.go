@@ -112,6 +112,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 		if err := simulate.OpenSessions(ctx, d.cfg.MQTT); err != nil {
 			return err
 		}
+		defer func() { err = errors.Join(err, simulate.DropSessions(context.WithoutCancel(ctx), d.cfg.MQTT)) }()
 	}
 	ch := iot.Connect(d.cfg.ClickHouse)
 	defer closing(&err, ch)
