@@ -84,7 +84,7 @@ func TestSimulate(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, b.Close()) }()
 	ledger := filepath.Join(t.TempDir(), "ledger.jsonl")
-	code, out, stderr := iotCommand(t, nil, "simulate", "-broker", b.URL(), "-readings", "2000", "-rate", "0", "-ledger", ledger, "-set", "simulate.settle=0s")
+	code, out, stderr := iotCommand(t, nil, "simulate", "-broker", b.URL(), "-readings", "2000", "-rate", "0", "-ledger", ledger, "-store", filepath.Dir(ledger), "-set", "simulate.settle=0s")
 	require.Equal(t, exitOK, code, stderr)
 	require.Regexp(t, `^published 2\d\d\d messages in .*; ledger in .*ledger.jsonl\n$`, out)
 	require.FileExists(t, ledger)
