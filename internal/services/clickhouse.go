@@ -126,7 +126,6 @@ func (s *Set) Query(ctx context.Context, sql string) (string, error) {
 	}
 	// A connection of its own: an idle one would be left behind as a goroutine.
 	req.Close = true
-	req.Close = true // no connection stays behind in a test's process
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return "", err
