@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/ClickHouse/ch-go"
 	chgo "github.com/ClickHouse/clickhouse-go/v2"
@@ -27,6 +28,8 @@ type Conn struct {
 	db     driver.Conn
 	idle   []*nativeClient
 	http   *http.Client
+	// transport is that of db over HTTP, closed with it.
+	transport atomic.Pointer[http.Transport]
 }
 
 // New makes a Conn. Nothing is connected and no goroutine runs yet; what is wrong with the configuration is returned by the first use,
@@ -78,9 +81,16 @@ func (c *Conn) open(addr []string) (driver.Conn, error) {
 		MaxOpenConns: 8,
 		MaxIdleConns: 2,
 	}
-	if c.tls != nil && c.cfg.Password == "" && c.cfg.TLS.CertFile == "" {
-		// clickhouse-go takes TLS without a password for a login by certificate, which an account without a password is not.
-		o.TransportFunc = func(t *http.Transport) (http.RoundTripper, error) { return noCertificateLogin{t}, nil }
+	o.TransportFunc = func(t *http.Transport) (http.RoundTripper, error) {
+		// clickhouse-go makes a transport for each of its connections and may forget one with an idle connection in it: one for all.
+		if !c.transport.CompareAndSwap(nil, t) {
+			t = c.transport.Load()
+		}
+		if c.tls != nil && c.cfg.Password == "" && c.cfg.TLS.CertFile == "" {
+			// It takes TLS without a password for a login by certificate, which an account without a password is not.
+			return noCertificateLogin{t}, nil
+		}
+		return t, nil
 	}
 	db, err := chgo.Open(o)
 	if err != nil {
@@ -152,10 +162,14 @@ func (c *Conn) Close() error {
 	if client != nil {
 		client.CloseIdleConnections()
 	}
-	if db == nil {
-		return nil
+	var err error
+	if db != nil {
+		err = db.Close()
 	}
-	return db.Close()
+	if t := c.transport.Load(); t != nil {
+		t.CloseIdleConnections()
+	}
+	return err
 }
 
 func (c *Conn) address() string { return strings.Join(c.cfg.Addr, ",") }
