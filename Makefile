@@ -8,10 +8,10 @@ TESTFLAGS     ?=
 TEST_PARALLEL ?= 2
 DEMO_SECONDS  ?= 60
 CHAIN         ?=
-E2E_READINGS  ?= 1000000
 FUZZ_TIME     ?= 10s
 
-export DEMO_SECONDS CHAIN E2E_READINGS
+export DEMO_SECONDS CHAIN
+e2e e2e-kill: export E2E_READINGS ?= 1000000
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test race lint bench bench-smoke fuzz-smoke e2e e2e-kill up down status golden ci
@@ -22,8 +22,8 @@ help: ## this list
 demo: ## the IoT topology on simulated devices for DEMO_SECONDS (60); CHAIN=rocketmq takes real servers
 	go run ./topologies/iot/cmd/iot demo
 
-test: up ## all tests, against real servers; TESTFLAGS=-v for more
-	go test -p $(TEST_PARALLEL) -timeout 15m $(TESTFLAGS) ./...
+test: up ## all tests, against real servers, the end-to-end ones with 100000 readings; TESTFLAGS=-v for more
+	go test -p $(TEST_PARALLEL) -timeout 20m $(TESTFLAGS) ./...
 
 race: ## tests of the engine and the operators under the race detector
 	go test -race -timeout 15m $(TESTFLAGS) ./flow/... ./operators/...
