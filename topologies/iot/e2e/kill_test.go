@@ -32,7 +32,7 @@ const (
 func TestE2EKill(t *testing.T) {
 	readings := number(t, "E2E_READINGS", 100_000)
 	seed := uint64(number(t, "E2E_SEED", time.Now().UnixNano()))
-	rate := number(t, "E2E_RATE", min(3000, max(500, readings/350)))
+	rate := number(t, "E2E_RATE", min(3000, max(230, readings/500)))
 	slow := time.Duration(number(t, "E2E_SLOW", 1))
 	duration := time.Duration(readings/rate) * time.Second
 	t.Logf("E2E_SEED=%d: %d readings at %d per second, %v", seed, readings, rate, duration)
