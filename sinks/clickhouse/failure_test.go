@@ -239,9 +239,6 @@ func TestReplicaWithoutKeeperIsTransient(t *testing.T) {
 
 // The server dies by kill -9 at random moments while batches go in; every delivery is retried as the engine does. No row may be lost.
 func TestKilledServerLosesNothing(t *testing.T) {
-	if testing.Short() {
-		t.Skip("kills a server of its own; run without -short")
-	}
 	set := services.Isolated(t, services.Options{}, services.ClickHouse)
 	for _, p := range []Protocol{Native, HTTP} {
 		t.Run(string(p), func(t *testing.T) {
