@@ -55,6 +55,7 @@ func configureMosquitto(_ context.Context, s *Set, dir string) ([]string, error)
 		}
 		conf = append(conf, "allow_anonymous false", "password_file "+passwords)
 	}
+	conf = append(conf, s.opts.MosquittoConf...)
 	file := filepath.Join(dir, "mosquitto.conf")
 	return []string{bin, "-c", file}, writeFile(file, strings.Join(conf, "\n")+"\n")
 }

@@ -53,6 +53,7 @@ func table() []service {
 			name: Mosquitto, ports: []int{basePortMQTT},
 			fetch: fetchMosquitto, configure: configureMosquitto, ready: readyMosquitto,
 		},
+		hiveService(),
 		{
 			name: RocketNameSrv, ports: []int{basePortNameSrv},
 			fetch: fetchRocketMQ, configure: configureNameSrv, ready: readyNameSrv,

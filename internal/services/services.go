@@ -1,5 +1,5 @@
 // Package services starts the real servers that integration tests, benchmarks and the demo talk to: mosquitto, RocketMQ,
-// Kafka and ClickHouse, and, where they are named, Redis, MariaDB and PostgreSQL; on 127.0.0.1 and without Docker.
+// Kafka and ClickHouse, and, where they are named, HiveMQ, Redis, MariaDB and PostgreSQL; on 127.0.0.1 and without Docker.
 //
 // A [Set] is one instance of some of these servers, with its own state folder and its own ports. The set that `make up`
 // starts has port offset 0 and is shared by all tests ([Need]); a test that kills servers or changes their settings takes a
@@ -51,8 +51,8 @@ type Options struct {
 	Dir string
 	// PortOffset is added to every base port: a multiple of 100 up to 4000. Defaults to 0, the shared set.
 	PortOffset int
-	// Names are the services meant when a method is called without names. Defaults to all; for Up and Need to all but Redis, MariaDB
-	// and PostgreSQL, which are started when they are named.
+	// Names are the services meant when a method is called without names. Defaults to all; for Up and Need to all but HiveMQ,
+	// Redis, MariaDB and PostgreSQL, which are started when they are named.
 	Names []string
 	// Logf reports downloads and starts. Defaults to nothing.
 	Logf func(format string, args ...any)
@@ -64,6 +64,15 @@ type Options struct {
 	MosquittoQueued int
 	// MosquittoUser and MosquittoPassword, when set, are the only credentials that may connect. Defaults to anonymous access.
 	MosquittoUser, MosquittoPassword string
+	// MosquittoConf holds lines of mosquitto.conf that come behind ours: the listener's files for TLS. Defaults to none.
+	MosquittoConf []string
+	// HiveInflight is how many unacknowledged messages a client of HiveMQ has at most, HiveReceiveMaximum how many HiveMQ takes
+	// unacknowledged of a client. Default to 1000.
+	HiveInflight, HiveReceiveMaximum int
+	// HiveQueued is how many messages HiveMQ keeps per client; more are dropped. Defaults to 1,000,000.
+	HiveQueued int
+	// HiveMaxPacket is the largest packet that HiveMQ takes, in bytes. Defaults to 1 MiB.
+	HiveMaxPacket int
 	// BrokerConf holds lines of RocketMQ's broker.conf that replace ours or come on top: {"autoCreateTopicEnable": "false"}
 	// gives "topic does not exist" errors, {"flushDiskType": "SYNC_FLUSH"} durable sends. Defaults to nothing.
 	BrokerConf map[string]string
