@@ -21,7 +21,7 @@ import (
 type Network interface {
 	// Cut closes all connections and refuses new ones.
 	Cut()
-	// Reset breaks all connections at once, in the middle of whatever they carry; new ones are let through.
+	// Reset breaks all connections at once, in the middle of whatever they carry, and new ones as soon as they carry something.
 	Reset()
 	// HalfOpen lets all connections stand and carries nothing any more, in neither direction.
 	HalfOpen()

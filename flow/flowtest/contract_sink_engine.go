@@ -152,7 +152,11 @@ func (r *sinkRun[T]) writeBatch(w flow.SinkWriter[T], batch []flow.Record[T]) {
 func (r *sinkRun[T]) seal(w flow.SinkWriter[T]) []flow.Block {
 	r.t.Helper()
 	began := flow.SystemClock().Now()
-	blocks, err := w.Seal(r.life)
+	var blocks []flow.Block
+	var err error
+	if !returns(r.setup.Recover, func() { blocks, err = w.Seal(r.life) }) {
+		r.t.Fatalf("Seal has not returned within %s: the task waits for it, and the network may be away", r.setup.Recover)
+	}
 	if err != nil {
 		r.t.Fatalf("Seal: %v", err)
 	}

@@ -174,28 +174,71 @@ var sourceMutants = []struct{ quirk, check, says string }{
 	{"loses a record", "in a topology", "have not come"},
 }
 
+// mutant is a connector that breaks one promise, with the check that must notice it.
+type mutant struct {
+	name  string
+	check func(testing.TB)
+	alone bool
+	says  string
+}
+
+// mustFail runs the checks, several at once, and demands that each fails with its words.
+func mustFail(t *testing.T, mutants []mutant) {
+	t.Helper()
+	said := make([][]string, len(mutants))
+	var all sync.WaitGroup
+	slots := make(chan struct{}, 12)
+	for i, m := range mutants {
+		if m.alone {
+			continue
+		}
+		slots <- struct{}{}
+		all.Go(func() {
+			defer func() { <-slots }()
+			said[i] = probing(t).run(m.check)
+		})
+	}
+	all.Wait()
+	for i, m := range mutants {
+		t.Run(m.name, func(t *testing.T) {
+			if m.alone {
+				said[i] = probing(t).run(m.check)
+			}
+			require.NotEmpty(t, said[i], "the check passes")
+			require.Contains(t, strings.Join(said[i], "\n"), m.says)
+		})
+	}
+}
+
+// hasty is for connectors of which it is known that they will keep one waiting.
+func hasty() patience { return patience{300 * time.Millisecond, 300 * time.Millisecond} }
+
 // TestSourceContractFinds proves of every check that it can fail.
 func TestSourceContractFinds(t *testing.T) {
-	checks := map[string]func(testing.TB, *SourceSetup[int]){}
+	checks := map[string]sourceCheck[int]{}
 	unproved := map[string]bool{}
 	for _, c := range sourceChecks[int]() {
-		checks[c.name], unproved[c.name] = c.run, true
+		checks[c.name], unproved[c.name] = c, true
 	}
+	var mutants []mutant
 	for _, m := range sourceMutants {
 		for _, mode := range []flow.Replay{flow.Seek, flow.Redeliver} {
 			if mode == flow.Redeliver && !slices.Contains([]string{"acks what it emits", "acks more than it was told"}, m.quirk) {
 				continue
 			}
 			delete(unproved, m.check)
-			t.Run(fmt.Sprint(m.quirk, "/", m.check, "/", mode), func(t *testing.T) {
-				s := memorySetup(mode, 1+int(1-mode), m.quirk)
-				s.Count, s.Hold, s.Recover, s.patience = 120, 20*time.Millisecond, 400*time.Millisecond, patience{100 * time.Millisecond, 100 * time.Millisecond}
-				s = s.withDefaults()
-				said := probing(t).run(func(t testing.TB) { checks[m.check](t, &s) })
-				require.NotEmpty(t, said, "the check passes")
-				require.Contains(t, strings.Join(said, "\n"), m.says)
+			c := checks[m.check]
+			mutants = append(mutants, mutant{
+				name: fmt.Sprint(m.quirk, "/", m.check, "/", mode), alone: c.alone, says: m.says,
+				check: func(t testing.TB) {
+					s := memorySetup(mode, 1+int(1-mode), m.quirk)
+					s.Count, s.Hold, s.Recover, s.patience = 120, 20*time.Millisecond, time.Second, hasty()
+					s = s.withDefaults()
+					c.run(t, &s)
+				},
 			})
 		}
 	}
+	mustFail(t, mutants)
 	require.Empty(t, unproved, "checks of which nothing proves that they can fail")
 }

@@ -23,6 +23,7 @@ type memory struct {
 	cut       bool // no connections
 	stalled   bool // nothing goes in any direction
 	answers   bool // answers vanish
+	resets    bool // each request breaks its connection
 	delay     time.Duration
 	pad       int // bytes that come with each record
 	era       int // connections of an earlier era are broken
@@ -51,13 +52,15 @@ func (m *memory) set(f func()) {
 	m.changed.tell()
 }
 
-func (m *memory) Cut()         { m.set(func() { m.cut, m.stalled, m.answers = true, false, false; m.era++ }) }
-func (m *memory) Reset()       { m.set(func() { m.era++ }) }
+func (m *memory) Cut() {
+	m.set(func() { m.cut, m.stalled, m.answers, m.resets = true, false, false, false; m.era++ })
+}
+func (m *memory) Reset()       { m.set(func() { m.resets = true; m.era++ }) }
 func (m *memory) HalfOpen()    { m.set(func() { m.stalled = true }) }
 func (m *memory) DropAnswers() { m.set(func() { m.answers = true }) }
-func (m *memory) Slow()        { m.set(func() { m.delay = 2 * time.Millisecond }) }
+func (m *memory) Slow()        { m.set(func() { m.delay = 10 * time.Millisecond }) }
 func (m *memory) Restore() {
-	m.set(func() { m.cut, m.stalled, m.answers, m.delay = false, false, false, 0; m.era++ })
+	m.set(func() { m.cut, m.stalled, m.answers, m.resets, m.delay = false, false, false, false, 0; m.era++ })
 }
 
 // publish puts payloads on the partitions in turn.
@@ -82,7 +85,7 @@ func (m *memory) request(ctx context.Context, era int, f func()) error {
 	for {
 		c := m.changed.wait()
 		m.mu.Lock()
-		if m.cut || m.era != era {
+		if m.cut || m.resets || m.era != era {
 			m.mu.Unlock()
 			return errNetwork
 		}
@@ -100,6 +103,8 @@ func (m *memory) request(ctx context.Context, era int, f func()) error {
 		case <-c:
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-m.ended:
+			return errNetwork
 		}
 	}
 }
