@@ -22,6 +22,8 @@ type SourceSetup[T any] struct {
 	// RepeatsOnFault says that a broken connection makes records come again which the source has emitted already. Only a source
 	// that redelivers may claim it.
 	RepeatsOnFault bool
+	// RepeatsAcks says that a broken connection makes records come again whose commit was under way, and no others.
+	RepeatsAcks bool
 	// Remembers says that the system keeps what was committed, so that a source with nothing stored goes on behind it. A source
 	// that redelivers always does.
 	Remembers bool

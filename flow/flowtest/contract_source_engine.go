@@ -591,18 +591,22 @@ func (r *sourceRun[T]) await(want []int) {
 	}
 }
 
-// uncommitted are the ids that were emitted and are in no committed batch.
-func (r *sourceRun[T]) uncommitted() []int {
-	var durable, all []int
+// durable are the ids in committed batches.
+func (r *sourceRun[T]) durable() []int {
+	var ids []int
 	for _, p := range r.all() {
 		r.mu.Lock()
 		n := p.committed
 		r.mu.Unlock()
-		ids, rest := p.ids(0), p.ids(n)
-		durable = append(durable, ids[:len(ids)-len(rest)]...)
-		all = append(all, rest...)
+		all, rest := p.ids(0), p.ids(n)
+		ids = append(ids, all[:len(all)-len(rest)]...)
 	}
-	return missing(slices.Compact(slices.Sorted(slices.Values(all))), durable)
+	return ids
+}
+
+// uncommitted are the ids that were emitted and are in no committed batch.
+func (r *sourceRun[T]) uncommitted() []int {
+	return missing(slices.Compact(slices.Sorted(slices.Values(r.ids()))), r.durable())
 }
 
 // commitSome commits part of what came: the first half of each partition's batches.
