@@ -6,7 +6,9 @@ package faults
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"net"
 	"sync"
 	"testing"
 	"time"
@@ -161,4 +163,43 @@ func (p *Proxy) add(kind string, d stream.Direction, attributes map[string]int64
 		p.t.Fatalf("faults: toxic %s: %v", kind, err)
 	}
 	return w
+}
+
+// Group is several proxies that break together: those of all addresses of one system.
+type Group []*Proxy
+
+// Cut does so to all.
+func (g Group) Cut() { g.each((*Proxy).Cut) }
+
+// Reset does so to all.
+func (g Group) Reset() { g.each((*Proxy).Reset) }
+
+// HalfOpen does so to all.
+func (g Group) HalfOpen() { g.each((*Proxy).HalfOpen) }
+
+// DropAnswers does so to all.
+func (g Group) DropAnswers() { g.each((*Proxy).DropAnswers) }
+
+// Slow does so to all.
+func (g Group) Slow() { g.each((*Proxy).Slow) }
+
+// Restore does so to all.
+func (g Group) Restore() { g.each((*Proxy).Restore) }
+
+func (g Group) each(f func(*Proxy)) {
+	for _, p := range g {
+		f(p)
+	}
+}
+
+// Dial connects to where a connector finds an address: the proxy in front of it, or, where there is none, the address itself. It fits
+// clients that learn addresses from their system.
+func (g Group) Dial(ctx context.Context, addr string) (net.Conn, error) {
+	for _, p := range g {
+		if p.proxy.Upstream == addr {
+			addr = p.Addr()
+			break
+		}
+	}
+	return (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 }

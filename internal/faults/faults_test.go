@@ -19,7 +19,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var _ flowtest.Network = (*Proxy)(nil)
+var (
+	_ flowtest.Network = (*Proxy)(nil)
+	_ flowtest.Network = Group(nil)
+)
 
 // echo is a server that answers each line by the line, and counts them.
 type echo struct {
@@ -199,4 +202,36 @@ func TestNobodyReads(t *testing.T) {
 		<-ended
 		require.NoError(t, l.Close())
 	}
+}
+
+func TestGroup(t *testing.T) {
+	one, two, bare := newEcho(t), newEcho(t), newEcho(t)
+	g := Group{New(t, one.addr), New(t, two.addr)}
+	connect := func(addr string) (*client, error) {
+		c, err := g.Dial(t.Context(), addr)
+		if err != nil {
+			return nil, err
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		return &client{t, c, bufio.NewReader(c)}, nil
+	}
+	for _, e := range []*echo{one, two, bare} {
+		c, err := connect(e.addr)
+		require.NoError(t, err)
+		c.works()
+	}
+	sent, _ := g[1].Carried()
+	require.EqualValues(t, 6, sent)
+	g.Cut()
+	for _, e := range []*echo{one, two} {
+		_, err := connect(e.addr)
+		require.ErrorIs(t, err, syscall.ECONNREFUSED)
+	}
+	c, err := connect(bare.addr)
+	require.NoError(t, err)
+	c.works()
+	g.Restore()
+	c, err = connect(two.addr)
+	require.NoError(t, err)
+	c.works()
 }
