@@ -14,7 +14,7 @@ const (
 
 // ShardOf is the shard of the key's group, the same as that of a task that has the key: xxhash64 of the key, modulo the
 // key groups, spread evenly over the shards.
-func ShardOf(key string, shards int) int {
-	group := int(xxhash.Sum64String(key) % flow.KeyGroups)
+func ShardOf(key []byte, shards int) int {
+	group := int(xxhash.Sum64(key) % flow.KeyGroups)
 	return group * shards / flow.KeyGroups
 }
