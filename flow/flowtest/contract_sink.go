@@ -100,7 +100,7 @@ func sinkChecks[T any]() []sinkCheck[T] {
 	checks := []sinkCheck[T]{
 		{"leaves no goroutine", true, sinkLeavesNoGoroutine[T]},
 		{"wrong configuration", false, wrongSink[T]},
-		{"everything once, in order", false, storesOnce[T]},
+		{"everything once in order", false, storesOnce[T]},
 		{"several writers", false, severalWriters[T]},
 		{"write copies", false, writeCopies[T]},
 		{"seal", false, seals[T]},
@@ -112,7 +112,7 @@ func sinkChecks[T any]() []sinkCheck[T] {
 		{"error is transient", false, errorIsTransient[T]},
 	}
 	for _, f := range append(faults, fault{"cut in the middle", nil}) {
-		checks = append(checks, sinkCheck[T]{"fault: " + f.name, false, func(t testing.TB, s *SinkSetup[T]) { faultInDelivery(t, s, f) }})
+		checks = append(checks, sinkCheck[T]{"fault " + f.name, false, func(t testing.TB, s *SinkSetup[T]) { faultInDelivery(t, s, f) }})
 	}
 	return checks
 }

@@ -36,7 +36,7 @@ type SourceSetup[T any] struct {
 	Hold time.Duration
 	// Recover is how long the source may take to go on after a fault, and to begin. Defaults to 10 s.
 	Recover time.Duration
-	// MaxHeap is how many bytes the source may hold while the topology takes nothing and SourceCase.Large has published four
+	// MaxHeap is how many bytes the source may hold while the topology takes nothing and SourceCase.Large has published three
 	// times as many. Defaults to 16 MiB.
 	MaxHeap int
 	// Leaky are functions of goroutines ("net/http.(*persistConn).readLoop") that may outlive the source: the client's own.
@@ -113,7 +113,7 @@ func sourceChecks[T any]() []sourceCheck[T] {
 		{"leaves no goroutine", true, leavesNoGoroutine[T]},
 		{"bounded memory", true, boundedMemory[T]},
 		{"wrong configuration", false, wrongSource[T]},
-		{"everything once, in order", false, everythingOnce[T]},
+		{"everything once in order", false, everythingOnce[T]},
 		{"crash without a commit", false, crashWithoutCommit[T]},
 		{"crash between commits", false, crashBetweenCommits[T]},
 		{"clean stop", false, cleanStop[T]},
@@ -127,7 +127,7 @@ func sourceChecks[T any]() []sourceCheck[T] {
 		{"cut after the ack", false, cutAfterAck[T]},
 	}
 	for _, f := range faults {
-		checks = append(checks, sourceCheck[T]{"fault: " + f.name, false, func(t testing.TB, s *SourceSetup[T]) { faultBeforeAck(t, s, f) }})
+		checks = append(checks, sourceCheck[T]{"fault " + f.name, false, func(t testing.TB, s *SourceSetup[T]) { faultBeforeAck(t, s, f) }})
 	}
 	return checks
 }

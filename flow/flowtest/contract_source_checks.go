@@ -388,7 +388,7 @@ func boundedMemory[T any](t testing.TB, s *SourceSetup[T]) {
 	r.start()
 	before := heap()
 	const size = 16 << 10
-	n := 4 * s.MaxHeap / size
+	n := 3 * s.MaxHeap / size
 	p.Large(t, numbers(0, n), size)
 	r.awaitBlocked()
 	pause(s.Hold)
