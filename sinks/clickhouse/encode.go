@@ -17,18 +17,19 @@ var errNoRows = errors.New("insert without rows")
 
 // encoder writes blocks in ClickHouse's Native format, packed into compressed frames. It is reused and not safe for concurrent use.
 type encoder struct {
-	buf    proto.Buffer
-	frames *compress.Writer // nil: uncompressed
+	buf  proto.Buffer
+	lz4  *lz4Frames
+	zstd *compress.Writer // neither: uncompressed
 }
 
 func newEncoder(c Compression) *encoder {
 	switch c {
 	case ZSTD:
-		return &encoder{frames: compress.NewWriter(compress.LevelZero, compress.ZSTD)}
+		return &encoder{zstd: compress.NewWriter(compress.LevelZero, compress.ZSTD)}
 	case NoCompression:
 		return &encoder{}
 	}
-	return &encoder{frames: compress.NewWriter(compress.LevelZero, compress.LZ4)}
+	return &encoder{lz4: &lz4Frames{}}
 }
 
 // checkColumns refuses what would be lost or mangled without an error: no columns, no rows, columns of unequal length.
@@ -78,11 +79,14 @@ func (e *encoder) flush(w io.Writer, keep int) error {
 	for raw := e.buf.Buf; len(raw) > 0; {
 		n := min(len(raw), frameSize)
 		out := raw[:n]
-		if e.frames != nil {
-			if err := e.frames.Compress(out); err != nil {
+		switch {
+		case e.lz4 != nil:
+			out = e.lz4.frame(out)
+		case e.zstd != nil:
+			if err := e.zstd.Compress(out); err != nil {
 				return err
 			}
-			out = e.frames.Data
+			out = e.zstd.Data
 		}
 		if _, err := w.Write(out); err != nil {
 			return err
