@@ -64,6 +64,7 @@ type keyedEntry[K comparable, T any] struct {
 
 func newKeyedEntry[K comparable, T any](b *builder, e *keying[K, T], t *task) *keyedEntry[K, T] {
 	tab := newKeyTable(e.code, b.u.seed)
+	tab.scope = b.u.scope
 	t.tables = append(t.tables, tab)
 	return &keyedEntry[K, T]{
 		key: e.key, code: e.code, tab: tab, t: t, nt: newNodeTask(b, e.blame()),
@@ -301,8 +302,8 @@ func (s *exchangeSender[K, T]) flush() {
 
 // The merged watermarks of an exchange are stored once, for all workers: at an epoch all have seen the same marks.
 
-func (u *unit) valveKey(owner string) []byte {
-	return binary.BigEndian.AppendUint16([]byte{prefixValve}, u.nodeID(owner))
+func (e *engine) valveKey(owner string) []byte {
+	return binary.BigEndian.AppendUint16([]byte{prefixValve}, e.nodeID(owner))
 }
 
 func (x *exchange) collect(u *unit, w *changes) {
