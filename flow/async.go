@@ -5,14 +5,15 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sort"
 	"sync"
 	"time"
 
 	"github.com/millrace-stream/millrace/flow/codec"
 )
 
-// AsyncOperator asks outside systems without holding up its task. Results keep the order of the inputs. One instance serves one task;
-// Try is called by that task, Call by up to Concurrency goroutines at once.
+// AsyncOperator asks outside systems without holding up its task. Results keep the order of the inputs, unless AsyncConfig says
+// otherwise. One instance serves one task; Try is called by that task, Call by up to Concurrency goroutines at once.
 //
 // Delivery: inputs that wait for an answer are state. They are written with the epoch and asked again after a restart, before new
 // input, so a call is made at least once.
@@ -22,6 +23,13 @@ type AsyncOperator[In, Out any] interface {
 	// Call answers a batch of inputs: answers[i] is for in[i]. An error is that of the whole call; a transient one, a timeout
 	// included, is tried again in place for as long as it takes, a permanent one is tried again record by record.
 	Call(ctx context.Context, in []Record[In], answers []Answer[Out]) error
+}
+
+// BatchEnder is an AsyncOperator that wants to know when it was offered the last input of a batch: what it counts in Try it can hand
+// to Runtime.Count there.
+type BatchEnder interface {
+	// EndBatch is called by the task, as Try is.
+	EndBatch()
 }
 
 // Answer is the result for one input.
@@ -42,8 +50,11 @@ type AsyncConfig struct {
 	Concurrency int
 	// BatchSize is the most inputs in one call. Defaults to 128.
 	BatchSize int
-	// Timeout bounds one call; what takes longer is tried again. Defaults to 10 s.
+	// Timeout bounds one call; what takes longer is tried again. Below 0 the operator bounds its calls itself. Defaults to 10 s.
 	Timeout time.Duration
+	// Unordered lets a result go on as soon as it is there. It may overtake other records and watermarks, by which no record becomes
+	// late; a watermark waits for all records that came before it. The order of one key's records is lost. Defaults to false.
+	Unordered bool
 	// Codec encodes waiting inputs, a codec.Codec[In]. Defaults to CBOR by field name.
 	Codec any
 }
@@ -68,8 +79,8 @@ func ApplyAsync[In, Out any, Op AsyncOperator[In, Out]](s Stream[In], name strin
 			code = own
 		}
 	}
-	if c.Capacity < 1 || c.Concurrency < 1 || c.BatchSize < 1 || c.Timeout < 0 {
-		c.Problem("capacity, concurrency, batch size or timeout is negative", "leave them 0 for the defaults")
+	if c.Capacity < 1 || c.Concurrency < 1 || c.BatchSize < 1 {
+		c.Problem("capacity, concurrency or batch size is negative", "leave them 0 for the defaults")
 	}
 	n := in.t.addOperator(name, &c.NodeConfig, in.timed)
 	p := newPort[Out](in.t, n, "").like(in.timed, true)
@@ -83,6 +94,7 @@ func ApplyAsync[In, Out any, Op AsyncOperator[In, Out]](s Stream[In], name strin
 			nodeTask: newNodeTask(tb, n), op: op, cfg: c, code: code, next: p.build(tb),
 			done: make(chan asyncDone[Out], c.Concurrency), wake: make(chan struct{}, 1),
 		}
+		st.ender, _ = any(op).(BatchEnder)
 		t.async = st
 		st.nodeTask.open(op)
 		t.openers = append(t.openers, func(context.Context) error { return st.restore() })
@@ -180,19 +192,21 @@ func (b *asyncBatch[In, Out]) run(*task) {
 	}
 }
 
-// asyncStage holds inputs in order until their answers are there.
+// asyncStage holds inputs until their answers are there, in order of arrival.
 type asyncStage[In, Out any] struct {
 	*nodeTask
-	op   AsyncOperator[In, Out]
-	cfg  *AsyncConfig
-	code codec.Codec[In]
-	next receiver[Out]
-	out  Output[Out]
+	op    AsyncOperator[In, Out]
+	ender BatchEnder // nil, or op
+	cfg   *AsyncConfig
+	code  codec.Codec[In]
+	next  receiver[Out]
+	out   Output[Out]
 
-	ring  []asyncSlot[In, Out] // from head on, in order
-	head  uint64               // number of ring[0]
+	ring  []asyncSlot[In, Out] // by number; the first is a record that waits
+	count uint64               // numbers given so far
 	ask   []uint64             // inputs not yet asked for
 	waits int                  // records in the ring
+	gone  int                  // records in the ring whose results went on before those in front of them
 	calls int                  // under way
 	done  chan asyncDone[Out]
 	held  []asyncDone[Out] // came during a pause
@@ -205,10 +219,12 @@ type asyncStage[In, Out any] struct {
 }
 
 type asyncSlot[In, Out any] struct {
+	number uint64
 	rec    Record[In]
 	m      mark
 	isMark bool
 	ready  bool
+	gone   bool
 	answer Answer[Out]
 }
 
@@ -244,7 +260,7 @@ func (s *asyncStage[In, Out]) size() int {
 
 func (s *asyncStage[In, Out]) setPending() {
 	s.mu.Lock()
-	s.pending = len(s.ring)
+	s.pending = len(s.ring) - s.gone
 	if s.pending == 0 && s.onEmpty != nil {
 		close(s.onEmpty)
 		s.onEmpty = nil
@@ -296,46 +312,120 @@ func (s *asyncStage[In, Out]) settle(d asyncDone[Out]) {
 		return
 	}
 	for i, n := range d.numbers {
-		slot := &s.ring[n-s.head]
+		slot := s.slot(n)
 		slot.ready, slot.answer = true, d.answers[i]
+		if s.cfg.Unordered && s.t.err == nil {
+			s.send(slot)
+			*slot = asyncSlot[In, Out]{number: n, gone: true}
+			s.gone++
+		}
 	}
 	s.release()
 	s.t.endMessage()
 }
 
-// release sends on what is ready at the head.
+// slot finds an input by its number.
+func (s *asyncStage[In, Out]) slot(n uint64) *asyncSlot[In, Out] {
+	if i := n - s.ring[0].number; i < uint64(len(s.ring)) && s.ring[i].number == n {
+		return &s.ring[i]
+	}
+	i := sort.Search(len(s.ring), func(i int) bool { return s.ring[i].number >= n })
+	return &s.ring[i]
+}
+
+// hold appends an input or a mark.
+func (s *asyncStage[In, Out]) hold(slot asyncSlot[In, Out]) {
+	slot.number = s.count
+	s.count++
+	s.ring = append(s.ring, slot)
+	s.dirty = true
+}
+
+// holdMark appends a mark. Of marks without a record between them what cancels out is dropped: the rest is bounded by the capacity.
+func (s *asyncStage[In, Out]) holdMark(m mark) {
+	last := &s.ring[len(s.ring)-1]
+	if last.isMark {
+		switch {
+		case m.kind == markWatermark && last.m.kind == markWatermark:
+			last.m = m
+			s.dirty = true
+			return
+		case m.kind == markIdle && last.m.kind == markActive, m.kind == markActive && last.m.kind == markIdle:
+			s.ring = s.ring[:len(s.ring)-1]
+			s.dirty = true
+			return
+		}
+	}
+	s.hold(asyncSlot[In, Out]{m: m, isMark: true})
+}
+
+// send sends an answered input's result on, or decides its fate.
+func (s *asyncStage[In, Out]) send(slot *asyncSlot[In, Out]) {
+	s.waits--
+	s.dirty = true
+	if slot.answer.Err != nil {
+		s.attempts = 0
+		s.fate(slot.answer.Err, letterOf(&slot.rec))
+		return
+	}
+	if slot.answer.Drop {
+		return
+	}
+	*s.out.Next(slot.rec.Time, slot.rec.Meta) = slot.answer.Value
+	if len(s.out.buf) >= MaxBatch {
+		s.out.buf = flushTo(s.out.buf, s.next, s.stats)
+	}
+}
+
+// release sends on what is ready in front, and takes what has gone out of the ring.
 func (s *asyncStage[In, Out]) release() {
 	n := 0
-	for n < len(s.ring) && (s.ring[n].isMark || s.ring[n].ready) && s.t.err == nil {
+	for n < len(s.ring) && s.t.err == nil {
 		slot := &s.ring[n]
-		n++
-		s.dirty = true
-		if slot.isMark {
+		switch {
+		case slot.isMark:
+			s.dirty = true
 			s.out.buf = flushTo(s.out.buf, s.next, s.stats)
 			s.next.mark(slot.m)
-			continue
+		case slot.gone:
+			s.gone--
+		case slot.ready:
+			s.send(slot)
 		}
-		s.waits--
-		if slot.answer.Err != nil {
-			s.attempts = 0
-			s.fate(slot.answer.Err, letterOf(&slot.rec))
-			continue
+		if !slot.isMark && !slot.gone && !slot.ready {
+			break
 		}
-		if !slot.answer.Drop {
-			*s.out.Next(slot.rec.Time, slot.rec.Meta) = slot.answer.Value
-			if len(s.out.buf) >= MaxBatch {
-				s.out.buf = flushTo(s.out.buf, s.next, s.stats)
-			}
-		}
+		n++
 	}
 	if n > 0 {
 		rest := copy(s.ring, s.ring[n:])
 		clear(s.ring[rest:])
 		s.ring = s.ring[:rest]
-		s.head += uint64(n)
+	}
+	if s.t.err == nil && s.gone > 64 && s.gone > s.waits {
+		s.compact()
 	}
 	s.out.buf = flushTo(s.out.buf, s.next, s.stats)
 	s.setPending()
+}
+
+// compact takes what has gone out of the ring behind an input that waits long.
+func (s *asyncStage[In, Out]) compact() {
+	all := s.ring
+	s.ring = s.ring[:0]
+	for i := range all {
+		slot := &all[i]
+		last := len(s.ring) - 1
+		switch {
+		case slot.gone:
+		case slot.isMark && slot.m.kind == markWatermark && s.ring[last].isMark && s.ring[last].m.kind == markWatermark:
+			s.ring[last].m = slot.m
+		default:
+			s.ring = append(s.ring, *slot)
+		}
+	}
+	clear(all[len(s.ring):])
+	s.gone = 0
 }
 
 // take takes inputs from the task upstream.
@@ -352,11 +442,13 @@ func (s *asyncStage[In, Out]) take(recs []Record[In], marks []posMark) {
 			s.out.buf = flushTo(s.out.buf, s.next, s.stats)
 			s.next.mark(pm.m)
 		} else {
-			s.ring = append(s.ring, asyncSlot[In, Out]{m: pm.m, isMark: true})
-			s.dirty = true
+			s.holdMark(pm.m)
 		}
 	}
 	s.takeRecords(recs[from:])
+	if s.ender != nil {
+		s.ender.EndBatch()
+	}
 	s.out.buf = flushTo(s.out.buf, s.next, s.stats)
 	s.setPending()
 	if !s.t.u.paused.Load() {
@@ -366,7 +458,7 @@ func (s *asyncStage[In, Out]) take(recs []Record[In], marks []posMark) {
 
 func (s *asyncStage[In, Out]) takeRecords(recs []Record[In]) {
 	for i := 0; i < len(recs) && s.t.err == nil; {
-		if len(s.ring) == 0 {
+		if len(s.ring) == 0 || s.cfg.Unordered {
 			done, err := s.try(&recs[i])
 			if err != nil {
 				if !s.fate(err, letterOf(&recs[i])) {
@@ -380,10 +472,9 @@ func (s *asyncStage[In, Out]) takeRecords(recs []Record[In]) {
 				continue
 			}
 		}
-		s.ask = append(s.ask, s.head+uint64(len(s.ring)))
-		s.ring = append(s.ring, asyncSlot[In, Out]{rec: recs[i]})
+		s.ask = append(s.ask, s.count)
+		s.hold(asyncSlot[In, Out]{rec: recs[i]})
 		s.waits++
-		s.dirty = true
 		i++
 	}
 }
@@ -409,7 +500,7 @@ func (s *asyncStage[In, Out]) dispatch() {
 		s.ask = s.ask[:copy(s.ask, s.ask[n:])]
 		in := make([]Record[In], n)
 		for i, k := range numbers {
-			in[i] = s.ring[k-s.head].rec
+			in[i] = s.slot(k).rec
 		}
 		s.calls++
 		go func() { s.done <- asyncDone[Out]{numbers, s.call(in)} }()
@@ -454,8 +545,12 @@ func (s *asyncStage[In, Out]) call(in []Record[In]) []Answer[Out] {
 }
 
 func (s *asyncStage[In, Out]) once(in []Record[In], answers []Answer[Out]) (err error) {
-	ctx, cancel := context.WithTimeout(s.t.ctx, s.cfg.Timeout)
-	defer cancel()
+	ctx := s.t.ctx
+	if s.cfg.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.cfg.Timeout)
+		defer cancel()
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			err = panicError(p)
@@ -488,6 +583,9 @@ func (s *asyncStage[In, Out]) collect(w *changes) (int, error) {
 	var b []byte
 	for i := range s.ring {
 		slot := &s.ring[i]
+		if slot.gone {
+			continue
+		}
 		if slot.isMark {
 			w.buf = append(w.buf, 1, byte(slot.m.kind))
 			w.appendUint64(uint64(slot.m.wm))
@@ -523,7 +621,7 @@ func (s *asyncStage[In, Out]) restore() error {
 			return bad
 		}
 		if kind == 1 {
-			s.ring = append(s.ring, asyncSlot[In, Out]{isMark: true, m: mark{markKind(v[0]), Timestamp(binary.BigEndian.Uint64(v[1:]))}})
+			s.hold(asyncSlot[In, Out]{isMark: true, m: mark{markKind(v[0]), Timestamp(binary.BigEndian.Uint64(v[1:]))}})
 			v = v[9:]
 			continue
 		}
@@ -538,10 +636,11 @@ func (s *asyncStage[In, Out]) restore() error {
 			return &NodeError{s.topology, s.node, err}
 		}
 		v = v[n:]
-		s.ask = append(s.ask, uint64(len(s.ring)))
-		s.ring = append(s.ring, slot)
+		s.ask = append(s.ask, s.count)
+		s.hold(slot)
 		s.waits++
 	}
+	s.dirty = false // it is stored so
 	s.setPending()
 	return nil
 }

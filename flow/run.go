@@ -3,7 +3,6 @@ package flow
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -54,35 +53,30 @@ func (t *Topology) AddTo(ctx context.Context, router *message.Router) (*Running,
 	if t.started {
 		return nil, &NodeError{Topology: t.name, Err: errors.New("the topology was started before: build a new one to run it again")}
 	}
-	names := router.Handlers()
-	for _, s := range t.sources {
-		if _, taken := names[t.handlerName(s)]; taken {
-			return nil, &NodeError{t.name, s.node().name, fmt.Errorf("the router has a handler %q already: give the topology another name", t.handlerName(s))}
-		}
+	if router.IsClosed() {
+		return nil, &NodeError{Topology: t.name, Err: errRouterClosed}
 	}
 	e, err := newEngine(t)
 	if err != nil {
 		return nil, err
 	}
 	t.started = true
-	for _, s := range e.subs {
-		name := t.handlerName(s.src)
-		router.AddConsumerHandler(name, name, s, s.handle)
+	h := &handlers{e: e, router: router, started: make(chan struct{})}
+	if err := h.add(ctx); err != nil {
+		e.fail(err)
+		<-e.closed
+		return nil, err
 	}
-	if router.IsRunning() {
-		if err := router.RunHandlers(context.WithoutCancel(ctx)); err != nil {
-			e.fail(err)
-			<-e.closed
-			return nil, &NodeError{Topology: t.name, Err: err}
-		}
-	}
-	r := &Running{e: e}
+	r := &Running{e: e, done: make(chan struct{})}
 	go func() {
 		select {
 		case <-ctx.Done():
 			e.requestStop(stopRequest{})
+			<-e.closed
 		case <-e.closed:
 		}
+		h.wait()
+		close(r.done)
 	}()
 	return r, nil
 }
@@ -94,15 +88,18 @@ func newSubscriber(e *engine, s sourceNode) *subscriber {
 }
 
 // Running is a topology that was started.
-type Running struct{ e *engine }
+type Running struct {
+	e    *engine
+	done chan struct{}
+}
 
-// Done is closed when everything of the topology has ended.
-func (r *Running) Done() <-chan struct{} { return r.e.closed }
+// Done is closed when everything of the topology has ended, its handlers on the router included.
+func (r *Running) Done() <-chan struct{} { return r.done }
 
 // Err is nil before Done, and after it when the last epoch was committed; else the cause of the end.
 func (r *Running) Err() error {
 	select {
-	case <-r.e.closed:
+	case <-r.done:
 		return r.e.failure()
 	default:
 		return nil
@@ -125,7 +122,7 @@ func (r *Running) Stop(ctx context.Context, opts ...StopOption) error {
 	}
 	r.e.requestStop(req)
 	select {
-	case <-r.e.closed:
+	case <-r.done:
 		return r.Err()
 	case <-ctx.Done():
 		return ctx.Err()
@@ -135,7 +132,7 @@ func (r *Running) Stop(ctx context.Context, opts ...StopOption) error {
 // Abort ends the topology at once, without a last epoch, as a crash would: for tests.
 func (r *Running) Abort() {
 	r.e.fail(&NodeError{Topology: r.e.t.name, Err: errAborted})
-	<-r.e.closed
+	<-r.done
 }
 
 // Epoch ends the epoch now, of every unit, and returns when all are committed.

@@ -247,9 +247,17 @@ type subscriber struct {
 	byPayload sync.Map
 }
 
-// Subscribe is called once by the router. It returns at once; connecting is the source's work.
+// Subscribe is called once by the router. It returns at once; connecting is the source's work. The end of ctx is that of the router or of the
+// handler: the topology stops, and the router ends this channel when it has.
 func (s *subscriber) Subscribe(ctx context.Context, _ string) (<-chan *message.Message, error) {
 	s.e.subscribed(ctx)
+	go func() {
+		select {
+		case <-ctx.Done():
+			s.e.requestStop(stopRequest{})
+		case <-s.e.closed:
+		}
+	}()
 	return s.out, nil
 }
 
@@ -289,28 +297,57 @@ func (p *partition) pumpLoop(u *unit) {
 	}
 }
 
-// offer sends a batch until it is processed. It returns false when the topology stops first.
+// acksWithout is how often a batch's message may be acked without reaching its handler.
+const acksWithout = 4
+
+// patience is how long a batch whose message was acked for the nth time may take to reach its handler before it is offered again. A
+// copy that comes late after all does no harm: a batch is accepted once.
+func (u *unit) patience(n int) time.Duration {
+	w := u.t.cfg.acceptWithin
+	return [acksWithout]time.Duration{w / 20, w / 4, w, 10 * w}[n-1]
+}
+
+// offer sends a batch until it is processed. It returns false when the topology stops first. An ack without the handler having been
+// entered is a middleware that swallows, which stops the topology in the end; a nack is one that refuses for now (a circuit breaker that is
+// open), which is tried again for as long as it takes.
 func (p *partition) offer(u *unit, d *delivery) bool {
-	payload := p.src.node().name + "/" + p.p.ID + "/" + strconv.FormatUint(p.seq, 10)
-	p.sub.byPayload.Store(payload, d)
-	defer p.sub.byPayload.Delete(payload)
-	for try := 0; ; try++ {
-		msg := message.NewMessageWithContext(context.WithValue(u.ctx, deliveryKey{}, d), watermill.NewUUID(), message.Payload(payload))
+	name := p.src.node().name
+	prefix := name + "/" + p.p.ID + "/" + strconv.FormatUint(p.seq, 10) + "/"
+	acked, nacked := 0, 0
+	for {
+		// Each offer has a payload of its own: a deduplicating middleware would take the second one for a repeat.
+		id := watermill.NewUUID()
+		payload := prefix + id
+		p.sub.byPayload.Store(payload, d)
+		defer p.sub.byPayload.Delete(payload)
+		msg := message.NewMessageWithContext(context.WithValue(u.ctx, deliveryKey{}, d), id, message.Payload(payload))
 		select {
 		case p.sub.out <- msg:
 		case <-u.ctx.Done():
 			return false
 		}
+		var wait time.Duration
+		refused := false
 		select {
 		case <-d.done:
 			return true
 		case <-u.ctx.Done():
 			return false
 		case <-msg.Acked():
+			acked++
+			wait = u.patience(acked)
 		case <-msg.Nacked():
+			nacked++
+			wait = backoff(nacked)
+			if refused = !d.accepted.Load(); refused {
+				u.count(name, "refused", 1)
+				if nacked == 3 || nacked%12 == 0 {
+					u.log.Warn("a middleware of the router refuses this topology's batches, offering again", "node", name, "partition", p.p.ID, "attempt", nacked)
+				}
+			}
 		}
 		// Settled, perhaps without the handler having been entered.
-		timer := u.t.cfg.clock.NewTimer(u.t.cfg.acceptWithin)
+		timer := u.t.cfg.clock.NewTimer(wait)
 		select {
 		case <-d.done:
 			timer.Stop()
@@ -328,8 +365,11 @@ func (p *partition) offer(u *unit, d *delivery) bool {
 				return false
 			}
 		}
-		if try == 3 {
-			u.fail(&NodeError{u.t.name, p.src.node().name, errSwallowed})
+		if refused {
+			p.sub.byPayload.Delete(payload)
+		}
+		if acked == acksWithout {
+			u.fail(&NodeError{u.t.name, name, errSwallowed})
 			return false
 		}
 	}

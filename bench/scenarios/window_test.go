@@ -66,7 +66,7 @@ func BenchmarkWindowOf32(b *testing.B) {
 	in := flow.From(t, "mqtt", mqtt.Source(mqtt.Config{Brokers: []string{broker.URL()}, Topics: []string{"devices/#"}}, codec.JSON[reading]()))
 	timed := flow.AssignTime(in, "time", reading.time, watermark.BoundedOutOfOrderness(time.Second))
 	fresh := operators.Dedup(flow.KeyBy(timed, reading.device), "dedup", reading.seq, time.Minute)
-	flow.To(fresh.Unkeyed(), "rocketmq", rocketsink.Sink(rocketsink.Config{NameServers: names, Topic: topic}, codec.JSON[reading](), rocketsink.Key(reading.device)))
+	flow.To(fresh.Unkeyed(), "rocketmq", rocketsink.Sink(rocketsink.Config{Connection: rocketsink.Connection{NameServers: names}, Topic: topic}, codec.JSON[reading](), rocketsink.Key(reading.device)))
 	router := newRouter(b)
 	run, err := t.AddTo(ctx, router)
 	require.NoError(b, err)

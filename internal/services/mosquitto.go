@@ -8,62 +8,18 @@ import (
 	"crypto/sha512"
 	"encoding/base64"
 	"fmt"
-	"os"
-	"os/exec"
 	"os/user"
 	"path/filepath"
 	"strings"
 )
 
-const mosquittoCure = "apt-get install -y --no-install-recommends mosquitto"
-
 // findMosquitto also looks where Debian puts it, which is not on the path of everybody.
 func findMosquitto() (string, error) {
-	return findTool(Mosquitto, mosquittoCure, "mosquitto", "/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto")
+	return findTool(Mosquitto, cure("mosquitto"), "mosquitto", "/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto")
 }
 
-// fetchMosquitto installs the Debian package when that is possible. Its own system service is not left running.
 func fetchMosquitto(ctx context.Context, s *Set) error {
-	_, missing := findMosquitto()
-	if missing == nil {
-		return nil
-	}
-	apt, err := findTool(Mosquitto, mosquittoCure, "apt-get")
-	if err != nil || os.Geteuid() != 0 {
-		return missing
-	}
-	unlock, err := lock(ctx, s.cache("apt.lock"))
-	if err != nil {
-		return fmt.Errorf("services: %s: %w", Mosquitto, err)
-	}
-	defer unlock()
-	if _, err := findMosquitto(); err == nil {
-		return nil // another process was faster
-	}
-	s.logf("%s: installing the Debian package", Mosquitto)
-	install := []string{apt, "-o", "DPkg::Lock::Timeout=120", "install", "-y", "--no-install-recommends", "mosquitto"}
-	env := []string{"DEBIAN_FRONTEND=noninteractive"}
-	if err := run(ctx, s.base, env, install...); err != nil { // the lists may be missing or old
-		if err := run(ctx, s.base, env, apt, "update"); err != nil {
-			return fmt.Errorf("services: %s: %w", Mosquitto, err)
-		}
-		if err := run(ctx, s.base, env, install...); err != nil {
-			return fmt.Errorf("services: %s: %w", Mosquitto, err)
-		}
-	}
-	if systemctl, err := exec.LookPath("systemctl"); err == nil {
-		disable := []string{systemctl, "disable", "mosquitto"}
-		if _, err := os.Stat("/run/systemd/system"); err == nil { // systemd runs, so the service may
-			disable = append(disable, "--now")
-		}
-		if err := run(ctx, s.base, nil, disable...); err != nil {
-			return fmt.Errorf("services: %s: %w", Mosquitto, err)
-		}
-	}
-	if _, err := os.Stat("/etc/init.d/mosquitto"); err == nil {
-		return run(ctx, s.base, nil, "/etc/init.d/mosquitto", "stop")
-	}
-	return nil
+	return debian{Mosquitto, []string{"mosquitto"}, []string{"mosquitto"}, findMosquitto}.install(ctx, s)
 }
 
 func configureMosquitto(_ context.Context, s *Set, dir string) ([]string, error) {
@@ -99,6 +55,7 @@ func configureMosquitto(_ context.Context, s *Set, dir string) ([]string, error)
 		}
 		conf = append(conf, "allow_anonymous false", "password_file "+passwords)
 	}
+	conf = append(conf, s.opts.MosquittoConf...)
 	file := filepath.Join(dir, "mosquitto.conf")
 	return []string{bin, "-c", file}, writeFile(file, strings.Join(conf, "\n")+"\n")
 }

@@ -18,6 +18,9 @@ const (
 	basePortMetrics    = 5557
 	basePortNameSrv    = 9876
 	basePortBroker     = 10911 // the broker takes 10909 and, on all interfaces, 10912 too
+	basePortMariaDB    = 13306
+	basePortPostgreSQL = 15432
+	basePortRedis      = 16379
 	basePortHTTP       = 18123
 	basePortMQTT       = 18831
 	basePortNative     = 19000
@@ -34,6 +37,8 @@ type service struct {
 	name  string
 	needs []string // servers that must be ready before
 	ports []int    // base ports; clients use the first
+	// onDemand: it is started only where it is named.
+	onDemand bool
 	// fetch provides programs and libraries, once for all sets.
 	fetch func(ctx context.Context, s *Set) error
 	// configure writes configuration into the server's folder and returns the command line.
@@ -48,6 +53,7 @@ func table() []service {
 			name: Mosquitto, ports: []int{basePortMQTT},
 			fetch: fetchMosquitto, configure: configureMosquitto, ready: readyMosquitto,
 		},
+		hiveService(),
 		{
 			name: RocketNameSrv, ports: []int{basePortNameSrv},
 			fetch: fetchRocketMQ, configure: configureNameSrv, ready: readyNameSrv,
@@ -64,6 +70,18 @@ func table() []service {
 		{
 			name: ClickHouse, ports: []int{basePortNative, basePortHTTP},
 			fetch: fetchClickHouse, configure: configureClickHouse, ready: readyClickHouse,
+		},
+		{
+			name: Redis, ports: []int{basePortRedis}, onDemand: true,
+			fetch: fetchRedis, configure: configureRedis, ready: readyRedis,
+		},
+		{
+			name: MariaDB, ports: []int{basePortMariaDB}, onDemand: true,
+			fetch: fetchMariaDB, configure: configureMariaDB, ready: readyMariaDB,
+		},
+		{
+			name: PostgreSQL, ports: []int{basePortPostgreSQL}, onDemand: true,
+			fetch: fetchPostgreSQL, configure: configurePostgreSQL, ready: readyPostgreSQL,
 		},
 	}
 }

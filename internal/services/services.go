@@ -1,5 +1,5 @@
 // Package services starts the real servers that integration tests, benchmarks and the demo talk to: mosquitto, RocketMQ,
-// Kafka and ClickHouse, on 127.0.0.1 and without Docker.
+// Kafka and ClickHouse, and, where they are named, HiveMQ, Redis, MariaDB and PostgreSQL; on 127.0.0.1 and without Docker.
 //
 // A [Set] is one instance of some of these servers, with its own state folder and its own ports. The set that `make up`
 // starts has port offset 0 and is shared by all tests ([Need]); a test that kills servers or changes their settings takes a
@@ -32,6 +32,9 @@ const (
 	RocketBroker   = "rocketmq-broker"
 	Kafka          = "kafka"
 	ClickHouse     = "clickhouse"
+	Redis          = "redis"
+	MariaDB        = "mariadb"
+	PostgreSQL     = "postgresql"
 	modulePath     = "github.com/millrace-stream/millrace"
 	dirEnv         = "MILLRACE_SERVICES_DIR"
 	maxPortOffset  = 4000
@@ -48,7 +51,8 @@ type Options struct {
 	Dir string
 	// PortOffset is added to every base port: a multiple of 100 up to 4000. Defaults to 0, the shared set.
 	PortOffset int
-	// Names are the services meant when a method is called without names. Defaults to all.
+	// Names are the services meant when a method is called without names. Defaults to all; for Up and Need to all but HiveMQ,
+	// Redis, MariaDB and PostgreSQL, which are started when they are named.
 	Names []string
 	// Logf reports downloads and starts. Defaults to nothing.
 	Logf func(format string, args ...any)
@@ -60,6 +64,15 @@ type Options struct {
 	MosquittoQueued int
 	// MosquittoUser and MosquittoPassword, when set, are the only credentials that may connect. Defaults to anonymous access.
 	MosquittoUser, MosquittoPassword string
+	// MosquittoConf holds lines of mosquitto.conf that come behind ours: the listener's files for TLS. Defaults to none.
+	MosquittoConf []string
+	// HiveInflight is how many unacknowledged messages a client of HiveMQ has at most, HiveReceiveMaximum how many HiveMQ takes
+	// unacknowledged of a client. Default to 1000.
+	HiveInflight, HiveReceiveMaximum int
+	// HiveQueued is how many messages HiveMQ keeps per client; more are dropped. Defaults to 1,000,000.
+	HiveQueued int
+	// HiveMaxPacket is the largest packet that HiveMQ takes, in bytes. Defaults to 1 MiB.
+	HiveMaxPacket int
 	// BrokerConf holds lines of RocketMQ's broker.conf that replace ours or come on top: {"autoCreateTopicEnable": "false"}
 	// gives "topic does not exist" errors, {"flushDiskType": "SYNC_FLUSH"} durable sends. Defaults to nothing.
 	BrokerConf map[string]string
@@ -155,6 +168,15 @@ func (s *Set) ClickHouseNative() string { return s.addr(basePortNative) }
 // ClickHouseHTTP returns host:port of ClickHouse's HTTP interface.
 func (s *Set) ClickHouseHTTP() string { return s.addr(basePortHTTP) }
 
+// Redis returns host:port of Redis, which wants no password.
+func (s *Set) Redis() string { return s.addr(basePortRedis) }
+
+// MariaDB returns host:port of MariaDB. User, password and database are those of DatabaseUser.
+func (s *Set) MariaDB() string { return s.addr(basePortMariaDB) }
+
+// PostgreSQL returns host:port of PostgreSQL. User, password and database are those of DatabaseUser.
+func (s *Set) PostgreSQL() string { return s.addr(basePortPostgreSQL) }
+
 // Log returns the file a server writes its output to. The output of the run before is beside it, with ".1" at the end.
 func (s *Set) Log(name string) string { return filepath.Join(s.dir(name), "log") }
 
@@ -201,6 +223,9 @@ func (s *Set) Up(ctx context.Context, names ...string) error {
 	picked, err := s.pick(names)
 	if err != nil {
 		return err
+	}
+	if len(names)+len(s.opts.Names) == 0 {
+		picked = slices.DeleteFunc(slices.Clone(picked), func(svc service) bool { return svc.onDemand })
 	}
 	want := make([]string, 0, len(picked)+1)
 	for _, svc := range picked {

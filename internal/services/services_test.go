@@ -22,7 +22,7 @@ func TestOpenChecksOptions(t *testing.T) {
 	for want, opts := range map[string]Options{
 		"port offset 7":       {PortOffset: 7},
 		"port offset 4100":    {PortOffset: 4100},
-		`no service "redis"`:  {Names: []string{"redis"}},
+		`no service "nats"`:   {Names: []string{"nats"}},
 		"set both or neither": {MosquittoUser: "me"},
 	} {
 		_, err := Open(opts)

@@ -1,5 +1,5 @@
-// Package agg holds the aggregates of windows and other keyed operators: Count, Sum, Avg, Min, Max, First, Last, a user's own by
-// Func, and several at once by Into.
+// Package agg holds the aggregates of windows and other keyed operators: Count, Sum, Avg, StdDev, Min, Max, First, Last, Collect, a
+// user's own by Func, and several at once by Into.
 //
 // An aggregate is a value without data. The data live in its stores: flat chunks of memory addressed by slot, one store per
 // task, in which nothing is copied when it grows and, where the accumulators hold no pointers, the garbage collector has

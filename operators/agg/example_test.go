@@ -106,3 +106,14 @@ func ExampleCheck() {
 	fmt.Println(agg.Check(a) != nil)
 	// Output: true
 }
+
+func ExampleStdDev() {
+	fmt.Printf("%.2f %.2f\n", run(agg.StdDev(Celsius), day...), run(agg.StdDevPop(Celsius), day...))
+	// Output: 3.00 2.45
+}
+
+func ExampleCollect() {
+	last := run(agg.Collect(Celsius, 2, agg.KeepLast), day...)
+	fmt.Println(last.Values, "and", last.Dropped, "before")
+	// Output: [24 21] and 1 before
+}

@@ -27,6 +27,9 @@ type everything struct {
 	Map      int
 	Coded    int
 	Naive    int
+	Head     agg.Collected[string]
+	Tail     agg.Collected[shape]
+	TagsOf   agg.Collected[[]string]
 }
 
 type shape struct {
@@ -104,6 +107,9 @@ func all() agg.Aggregate[reading, everything] {
 		agg.To(func(e *everything) *int { return &e.Coded },
 			agg.Func(addDistinct, mergeDistinct, size, agg.StoredAs(codec.CBOR[distinct]()))),
 		agg.To(func(e *everything) *int { return &e.Naive }, agg.Aggregate[reading, int](naive{})),
+		agg.To(func(e *everything) *agg.Collected[string] { return &e.Head }, agg.Collect(reading.device, 5, agg.KeepFirst)),
+		agg.To(func(e *everything) *agg.Collected[shape] { return &e.Tail }, agg.Collect(shapeOf, 3, agg.KeepLast)),
+		agg.To(func(e *everything) *agg.Collected[[]string] { return &e.TagsOf }, agg.Collect(reading.tags, 1000, agg.KeepLast)),
 	)
 }
 

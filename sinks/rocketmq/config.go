@@ -3,10 +3,12 @@ package rocketmq
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/millrace-stream/millrace/internal/rocketmq"
 )
+
+// Connection says how to reach a cluster and how to be accepted by it.
+type Connection = rocketmq.Connection
 
 // Secret is a string that prints as "[redacted]".
 type Secret = rocketmq.Secret
@@ -16,8 +18,7 @@ type TLS = rocketmq.TLS
 
 // Config of a sink.
 type Config struct {
-	// NameServers are host:port of the cluster's name servers; one that answers is enough. Required.
-	NameServers []string `yaml:"name_servers"`
+	Connection `yaml:",inline"`
 	// Topic is written to. It must exist: a sink never creates it with a number of queues that nobody chose. Required.
 	Topic string `yaml:"topic"`
 	// Group is the producer group that brokers and their access control see. Defaults to millrace.
@@ -33,14 +34,6 @@ type Config struct {
 	BatchMessages int `yaml:"batch_messages"`
 	// Parallel is how many queues are written to at the same time. Defaults to 16.
 	Parallel int `yaml:"parallel"`
-	// Timeout bounds connecting and each request. Defaults to 5 s.
-	Timeout time.Duration `yaml:"timeout"`
-	// AccessKey, SecretKey and SecurityToken sign requests for brokers with access control. Defaults to none.
-	AccessKey     string `yaml:"access_key"`
-	SecretKey     Secret `yaml:"secret_key"`
-	SecurityToken Secret `yaml:"security_token"`
-	// TLS encrypts all connections. Defaults to none.
-	TLS TLS `yaml:"tls"`
 }
 
 func (c Config) withDefaults() Config {
@@ -59,9 +52,6 @@ func (c Config) withDefaults() Config {
 	if c.Parallel == 0 {
 		c.Parallel = 16
 	}
-	if c.Timeout == 0 {
-		c.Timeout = 5 * time.Second
-	}
 	return c
 }
 
@@ -77,7 +67,7 @@ func (c Config) validate() error {
 	}
 	for name, n := range map[string]int{
 		"queues": c.Queues, "max_message_bytes": c.MaxMessageBytes, "batch_bytes": c.BatchBytes,
-		"batch_messages": c.BatchMessages, "parallel": c.Parallel, "timeout": int(c.Timeout),
+		"batch_messages": c.BatchMessages, "parallel": c.Parallel,
 	} {
 		if n < 0 {
 			bad("%s is negative", name)
@@ -87,17 +77,4 @@ func (c Config) validate() error {
 		bad("batch_bytes is %d, more than max_message_bytes, %d: a broker counts a batch as one message", c.BatchBytes, c.MaxMessageBytes)
 	}
 	return errors.Join(errs...)
-}
-
-func (c Config) client() (*rocketmq.Client, error) {
-	t, err := c.TLS.Config()
-	if err != nil {
-		return nil, err
-	}
-	return rocketmq.New(rocketmq.Options{
-		NameServers: c.NameServers,
-		Timeout:     c.Timeout,
-		TLS:         t,
-		Credentials: rocketmq.Credentials{AccessKey: c.AccessKey, SecretKey: c.SecretKey, SecurityToken: c.SecurityToken},
-	})
 }

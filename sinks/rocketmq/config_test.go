@@ -7,6 +7,8 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/stretchr/testify/require"
+
+	"github.com/millrace-stream/millrace/internal/rocketmq"
 )
 
 func TestConfigComesFromYAMLAndHidesSecrets(t *testing.T) {
@@ -27,9 +29,12 @@ security_token: token77
 tls: {enabled: true, ca_file: ca.pem}
 `), &c, yaml.Strict()))
 	require.Equal(t, Config{
-		NameServers: []string{"ns-1:9876"}, Topic: "alarms", Group: "producers", Queues: 8, MaxMessageBytes: 2_000_000, BatchBytes: 500_000,
-		BatchMessages: 500, Parallel: 4, Timeout: 3 * time.Second, AccessKey: "ak", SecretKey: "topsecret", SecurityToken: "token77",
-		TLS: TLS{Enabled: true, CAFile: "ca.pem"},
+		Connection: Connection{
+			NameServers: []string{"ns-1:9876"}, Timeout: 3 * time.Second, AccessKey: "ak", SecretKey: "topsecret", SecurityToken: "token77",
+			TLS: TLS{Enabled: true, CAFile: "ca.pem"},
+		},
+		Topic: "alarms", Group: "producers", Queues: 8, MaxMessageBytes: 2_000_000, BatchBytes: 500_000,
+		BatchMessages: 500, Parallel: 4,
 	}, c)
 	require.NoError(t, c.validate())
 	out, err := yaml.Marshal(c)
@@ -38,6 +43,6 @@ tls: {enabled: true, ca_file: ca.pem}
 		require.NotContains(t, s, "topsecret")
 		require.NotContains(t, s, "token77")
 	}
-	_, err = c.client()
+	_, err = rocketmq.NewClient(c.Connection)
 	require.ErrorContains(t, err, "ca.pem")
 }

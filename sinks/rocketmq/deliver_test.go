@@ -16,7 +16,7 @@ import (
 
 // oneShard writes n records of one key in two blocks to a sink of one queue.
 func oneShard(t *testing.T, f *fake, n, batch int) (flow.Sink[reading], []flow.Block, *counters) {
-	s := Sink(Config{NameServers: []string{f.addr}, Topic: "t", BatchMessages: batch, Timeout: time.Second}, readings{}, Key(device))
+	s := Sink(Config{Connection: Connection{NameServers: []string{f.addr}, Timeout: time.Second}, Topic: "t", BatchMessages: batch}, readings{}, Key(device))
 	w, c := open(t, s)
 	var blocks []flow.Block
 	for half := range 2 {
@@ -83,7 +83,7 @@ func TestASlowQueueDoesNotHoldTheOthersBack(t *testing.T) {
 		}
 		return 0
 	})
-	s := Sink(Config{NameServers: []string{f.addr}, Topic: "t", Timeout: time.Second}, readings{})
+	s := Sink(Config{Connection: Connection{NameServers: []string{f.addr}, Timeout: time.Second}, Topic: "t"}, readings{})
 	w, _ := open(t, s)
 	for i := range 4 {
 		require.NoError(t, w.Write(t.Context(), records(reading{"d", i + 1})))
@@ -177,7 +177,7 @@ func TestASilentBrokerIsGivenUpAfterTheTimeout(t *testing.T) {
 
 func TestAPartlySentBlockOfAnOlderTopicLayoutIsNotMoved(t *testing.T) {
 	f := newFake(t, 4, func(int, int, []string) int { return 0 })
-	s := Sink(Config{NameServers: []string{f.addr}, Topic: "t"}, readings{}, Key(device))
+	s := Sink(Config{Connection: Connection{NameServers: []string{f.addr}}, Topic: "t"}, readings{}, Key(device))
 	w, _ := open(t, s)
 	for i := range 50 {
 		require.NoError(t, w.Write(t.Context(), records(reading{fmt.Sprint("d", i), 1})))
@@ -188,7 +188,7 @@ func TestAPartlySentBlockOfAnOlderTopicLayoutIsNotMoved(t *testing.T) {
 	require.NoError(t, err)
 
 	g := newFake(t, 2, func(int, int, []string) int { return 0 })
-	s = Sink(Config{NameServers: []string{g.addr}, Topic: "t"}, readings{}, Key(device))
+	s = Sink(Config{Connection: Connection{NameServers: []string{g.addr}}, Topic: "t"}, readings{}, Key(device))
 	open(t, s)
 	b, err := s.DecodeBlock(data)
 	require.NoError(t, err)
@@ -200,7 +200,7 @@ func TestAPartlySentBlockOfAnOlderTopicLayoutIsNotMoved(t *testing.T) {
 
 func TestDamagedBlocksAreFound(t *testing.T) {
 	f := newFake(t, 2, nil)
-	s := Sink(Config{NameServers: []string{f.addr}, Topic: "t"}, readings{}, Key(device))
+	s := Sink(Config{Connection: Connection{NameServers: []string{f.addr}}, Topic: "t"}, readings{}, Key(device))
 	w, _ := open(t, s)
 	require.NoError(t, w.Write(t.Context(), records(reading{"a", 1}, reading{"b", 2})))
 	blocks, err := w.Seal(t.Context())
@@ -240,7 +240,7 @@ func FuzzDecodeBlock(f *testing.F) {
 func TestBatchesAreCutByBytesToo(t *testing.T) {
 	var sizes []int
 	f := newFake(t, 1, func(_, _ int, b []string) int { sizes = append(sizes, len(b)); return 0 })
-	s := Sink(Config{NameServers: []string{f.addr}, Topic: "t", BatchBytes: 1000}, text{})
+	s := Sink(Config{Connection: Connection{NameServers: []string{f.addr}}, Topic: "t", BatchBytes: 1000}, text{})
 	w, _ := open(t, s)
 	var long []string
 	for _, n := range []int{300, 300, 300, 300, 2000, 10, 10} {

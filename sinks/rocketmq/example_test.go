@@ -18,8 +18,8 @@ func alarmDevice(a alarm) string { return a.Device }
 
 func ExampleSink() {
 	sink := rocketmq.Sink(rocketmq.Config{
-		NameServers: []string{"127.0.0.1:9876"},
-		Topic:       "alarms",
+		Connection: rocketmq.Connection{NameServers: []string{"127.0.0.1:9876"}},
+		Topic:      "alarms",
 	}, codec.JSON[alarm](), rocketmq.Key(alarmDevice), rocketmq.ID(alarmID))
 
 	t := flow.New("alarms")

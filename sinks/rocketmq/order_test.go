@@ -15,7 +15,7 @@ import (
 func TestBatchesKeepOrderPerKeyInTheQueueOfTheKeyGroup(t *testing.T) {
 	set := services.Need(t, services.RocketBroker)
 	topic := topicOf(t, set, 7)
-	s := Sink(Config{NameServers: []string{set.NameServer()}, Topic: topic, BatchMessages: 100}, readings{}, Key(device), ID(eventID))
+	s := Sink(Config{Connection: Connection{NameServers: []string{set.NameServer()}}, Topic: topic, BatchMessages: 100}, readings{}, Key(device), ID(eventID))
 	w, _ := open(t, s)
 	const devices, each = 50, 200
 	for epoch := range 4 {
@@ -46,7 +46,7 @@ func TestBatchesKeepOrderPerKeyInTheQueueOfTheKeyGroup(t *testing.T) {
 func TestWithoutKeyBatchesGoRoundTheQueues(t *testing.T) {
 	set := services.Need(t, services.RocketBroker)
 	topic := topicOf(t, set, 4)
-	s := Sink(Config{NameServers: []string{set.NameServer()}, Topic: topic}, readings{})
+	s := Sink(Config{Connection: Connection{NameServers: []string{set.NameServer()}}, Topic: topic}, readings{})
 	w, _ := open(t, s)
 	for i := range 8 {
 		require.NoError(t, w.Write(t.Context(), records(reading{"a", i + 1})))

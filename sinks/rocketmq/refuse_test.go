@@ -21,7 +21,7 @@ import (
 // NullPointerException.
 func TestWhatTheBrokerWouldSwallowIsRefusedByWrite(t *testing.T) {
 	f := newFake(t, 2, nil)
-	s := Sink(Config{NameServers: []string{f.addr}, Topic: "t", MaxMessageBytes: 1 << 20}, text{}, Key(func(s string) string { return strings.TrimPrefix(s, "key") }))
+	s := Sink(Config{Connection: Connection{NameServers: []string{f.addr}}, Topic: "t", MaxMessageBytes: 1 << 20}, text{}, Key(func(s string) string { return strings.TrimPrefix(s, "key") }))
 	w, _ := open(t, s)
 	with := func(v string, headers map[string]string) flow.Record[string] {
 		return flow.Record[string]{Value: v, Meta: &flow.Meta{Headers: headers}}
@@ -50,7 +50,7 @@ func TestWhatTheBrokerWouldSwallowIsRefusedByWrite(t *testing.T) {
 		}
 		require.Equal(t, 2, rows, name)
 	}
-	none := Sink(Config{NameServers: []string{f.addr}, Topic: "t"}, text{})
+	none := Sink(Config{Connection: Connection{NameServers: []string{f.addr}}, Topic: "t"}, text{})
 	w, _ = open(t, none)
 	require.ErrorIs(t, w.Write(t.Context(), records("")), rocketmq.ErrEmptyBody)
 }
@@ -58,7 +58,7 @@ func TestWhatTheBrokerWouldSwallowIsRefusedByWrite(t *testing.T) {
 func TestPropertiesUpToTheLimitAndTheLargestMessageArrive(t *testing.T) {
 	set := services.Need(t, services.RocketBroker)
 	topic := topicOf(t, set, 1)
-	s := Sink(Config{NameServers: []string{set.NameServer()}, Topic: topic}, text{})
+	s := Sink(Config{Connection: Connection{NameServers: []string{set.NameServer()}}, Topic: topic}, text{})
 	w, _ := open(t, s)
 	headers := map[string]string{"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "utf8": "äöü €", "WAIT": "false", "DELAY": "3"}
 	headers["fill"] = strings.Repeat("x", rocketmq.MaxProperties-len("fill\x01\x02traceparent\x01\x02utf8\x01\x02")-55-len("äöü €"))
@@ -78,7 +78,7 @@ func TestPropertiesUpToTheLimitAndTheLargestMessageArrive(t *testing.T) {
 func TestAMessageThatOnlyTheBrokerRefusesGoesToTheDeadLettersAlone(t *testing.T) {
 	set := services.Need(t, services.RocketBroker)
 	topic := topicOf(t, set, 1)
-	s := Sink(Config{NameServers: []string{set.NameServer()}, Topic: topic, MaxMessageBytes: 8 << 20, BatchBytes: 8 << 20}, text{})
+	s := Sink(Config{Connection: Connection{NameServers: []string{set.NameServer()}}, Topic: topic, MaxMessageBytes: 8 << 20, BatchBytes: 8 << 20}, text{})
 	w, _ := open(t, s)
 	long := strings.Repeat("z", 5<<20)
 	rejects := writeAll(t, s, w, records("1", "2", long, "3"))
@@ -92,7 +92,7 @@ func TestAMessageThatOnlyTheBrokerRefusesGoesToTheDeadLettersAlone(t *testing.T)
 
 func TestAMissingTopicIsAPermanentErrorWithTheCure(t *testing.T) {
 	set := services.Need(t, services.RocketBroker)
-	s := Sink(Config{NameServers: []string{set.NameServer()}, Topic: "no-such-topic"}, text{})
+	s := Sink(Config{Connection: Connection{NameServers: []string{set.NameServer()}}, Topic: "no-such-topic"}, text{})
 	err := s.Open(t.Context(), runtime(t, &counters{}))
 	require.False(t, flow.IsTransient(err))
 	require.True(t, rocketmq.IsCode(err, rocketmq.TopicNotExist))
@@ -101,7 +101,7 @@ func TestAMissingTopicIsAPermanentErrorWithTheCure(t *testing.T) {
 }
 
 func TestUnreachableNameServersAreATransientErrorOfOpen(t *testing.T) {
-	s := Sink(Config{NameServers: []string{"127.0.0.1:1"}, Topic: "t"}, text{})
+	s := Sink(Config{Connection: Connection{NameServers: []string{"127.0.0.1:1"}}, Topic: "t"}, text{})
 	err := s.Open(t.Context(), runtime(t, &counters{}))
 	require.True(t, flow.IsTransient(err))
 	require.ErrorContains(t, err, "127.0.0.1:1")
@@ -111,7 +111,7 @@ func TestUnreachableNameServersAreATransientErrorOfOpen(t *testing.T) {
 // The order of queues changes when brokers come or go: with one of them down keys would move.
 func TestTheStartWaitsForAllQueues(t *testing.T) {
 	f := newFake(t, 2, nil)
-	s := Sink(Config{NameServers: []string{f.addr}, Topic: "t", Queues: 4}, text{})
+	s := Sink(Config{Connection: Connection{NameServers: []string{f.addr}}, Topic: "t", Queues: 4}, text{})
 	err := s.Open(t.Context(), runtime(t, &counters{}))
 	require.True(t, flow.IsTransient(err))
 	require.ErrorContains(t, err, "shows 2 of 4 queues")
@@ -123,7 +123,7 @@ func TestTheStartWaitsForAllQueues(t *testing.T) {
 }
 
 func TestWrongConfigurationListsEverything(t *testing.T) {
-	s := Sink(Config{Queues: -1, BatchBytes: 10 << 20, SecretKey: "s3cr3t"}, text{})
+	s := Sink(Config{Queues: -1, BatchBytes: 10 << 20, Connection: Connection{SecretKey: "s3cr3t"}}, text{})
 	err := s.Open(t.Context(), flow.SinkRuntime{})
 	for _, part := range []string{"topic", "queues is negative", "batch_bytes", "name_servers"} {
 		require.ErrorContains(t, err, part)
@@ -136,7 +136,7 @@ func TestWrongConfigurationListsEverything(t *testing.T) {
 func TestBrokerKilledWhileSending(t *testing.T) {
 	set := services.Isolated(t, services.Options{}, services.RocketBroker)
 	topic := topicOf(t, set, 4)
-	s := Sink(Config{NameServers: []string{set.NameServer()}, Topic: topic, BatchMessages: 50}, readings{}, Key(device), ID(eventID))
+	s := Sink(Config{Connection: Connection{NameServers: []string{set.NameServer()}}, Topic: topic, BatchMessages: 50}, readings{}, Key(device), ID(eventID))
 	w, c := open(t, s)
 	const devices, kills = 20, 2
 	ctx, stop := context.WithCancel(t.Context())

@@ -92,7 +92,7 @@ func (s *sink[T]) Close(context.Context) error {
 func (p *producer) open(ctx context.Context, rt flow.SinkRuntime) error {
 	if p.client == nil {
 		err := p.cfg.validate()
-		client, e := p.cfg.client()
+		client, e := rocketmq.NewClient(p.cfg.Connection)
 		if err = errors.Join(err, e); err != nil {
 			return err
 		}

@@ -9,6 +9,9 @@ import (
 	"github.com/millrace-stream/millrace/internal/rocketmq"
 )
 
+// Connection says how to reach a cluster and how to be accepted by it.
+type Connection = rocketmq.Connection
+
 // Secret is a string that prints as "[redacted]".
 type Secret = rocketmq.Secret
 
@@ -17,8 +20,7 @@ type TLS = rocketmq.TLS
 
 // Config of a source.
 type Config struct {
-	// NameServers are host:port of the cluster's name servers; one that answers is enough. Required.
-	NameServers []string `yaml:"name_servers"`
+	Connection `yaml:",inline"`
 	// Topic is read whole: all its queues, no tag filter. Required.
 	Topic string `yaml:"topic"`
 	// Group is the consumer group under which the broker remembers positions. Required.
@@ -44,14 +46,6 @@ type Config struct {
 	// keys have moved between queues then. Set it below flow.CoPartitioned, where a key's state stays with its queue; an
 	// exchanged topology need not care. Defaults to false.
 	CheckShards bool `yaml:"check_shards"`
-	// Timeout bounds connecting and each request but pulls. Defaults to 5 s.
-	Timeout time.Duration `yaml:"timeout"`
-	// AccessKey, SecretKey and SecurityToken sign requests for brokers with access control. Defaults to none.
-	AccessKey     string `yaml:"access_key"`
-	SecretKey     Secret `yaml:"secret_key"`
-	SecurityToken Secret `yaml:"security_token"`
-	// TLS encrypts all connections. Defaults to none.
-	TLS TLS `yaml:"tls"`
 }
 
 func (c Config) withDefaults() Config {
@@ -72,9 +66,6 @@ func (c Config) withDefaults() Config {
 	}
 	if c.TopicWait == 0 {
 		c.TopicWait = 10 * time.Second
-	}
-	if c.Timeout == 0 {
-		c.Timeout = 5 * time.Second
 	}
 	return c
 }
@@ -101,25 +92,12 @@ func (c Config) validate() error {
 	if c.Assignment != "all" {
 		bad("assignment is %q: only \"all\" exists", c.Assignment)
 	}
-	for name, d := range map[string]time.Duration{"route_refresh": c.RouteRefresh, "topic_wait": c.TopicWait, "timeout": c.Timeout} {
+	for name, d := range map[string]time.Duration{"route_refresh": c.RouteRefresh, "topic_wait": c.TopicWait} {
 		if d < 0 {
 			bad("%s is %s: want a positive duration", name, d)
 		}
 	}
 	return errors.Join(errs...)
-}
-
-func (c Config) client() (*rocketmq.Client, error) {
-	t, err := c.TLS.Config()
-	if err != nil {
-		return nil, err
-	}
-	return rocketmq.New(rocketmq.Options{
-		NameServers: c.NameServers,
-		Timeout:     c.Timeout,
-		TLS:         t,
-		Credentials: rocketmq.Credentials{AccessKey: c.AccessKey, SecretKey: c.SecretKey, SecurityToken: c.SecurityToken},
-	})
 }
 
 // start is where an unknown queue is begun.

@@ -29,9 +29,12 @@ secret_key: topsecret
 tls: {enabled: true, server_name: mq}
 `), &c, yaml.Strict()))
 	require.Equal(t, Config{
-		NameServers: []string{"ns-1:9876", "ns-2:9876"}, Topic: "readings", Group: "metrics", From: "2026-01-31T00:00:00Z", Batch: 1024,
+		Connection: Connection{
+			NameServers: []string{"ns-1:9876", "ns-2:9876"}, Timeout: 3 * time.Second, AccessKey: "ak", SecretKey: "topsecret",
+			TLS: TLS{Enabled: true, ServerName: "mq"},
+		},
+		Topic: "readings", Group: "metrics", From: "2026-01-31T00:00:00Z", Batch: 1024,
 		PollTimeout: 20 * time.Second, Assignment: "all", RouteRefresh: time.Minute, TopicWait: 5 * time.Second, Meta: true, CheckShards: true,
-		Timeout: 3 * time.Second, AccessKey: "ak", SecretKey: "topsecret", TLS: TLS{Enabled: true, ServerName: "mq"},
 	}, c)
 	require.NoError(t, c.validate())
 	out, err := yaml.Marshal(c)

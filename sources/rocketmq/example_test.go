@@ -17,10 +17,10 @@ type reading struct {
 
 func ExampleSource() {
 	src := rocketmq.Source(rocketmq.Config{
-		NameServers: []string{"127.0.0.1:9876"},
-		Topic:       "readings",
-		Group:       "device-metrics",
-		Batch:       1024,
+		Connection: rocketmq.Connection{NameServers: []string{"127.0.0.1:9876"}},
+		Topic:      "readings",
+		Group:      "device-metrics",
+		Batch:      1024,
 	}, codec.JSON[reading]())
 	t := flow.New("device-metrics")
 	readings := flow.From(t, "readings", src)

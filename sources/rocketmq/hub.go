@@ -37,7 +37,7 @@ type outage struct {
 
 func (h *hub) open(rt flow.SourceRuntime) error {
 	err := h.cfg.validate()
-	client, e := h.cfg.client()
+	client, e := rocketmq.NewClient(h.cfg.Connection)
 	if err = errors.Join(err, e); err != nil {
 		return err
 	}

@@ -176,7 +176,7 @@ func TestLagAgreesWithMaxOffsetLessPosition(t *testing.T) {
 
 func TestMissingTopicStopsTheStartWithTheCure(t *testing.T) {
 	set := services.Need(t, services.RocketBroker)
-	e := launch(t, Config{NameServers: []string{set.NameServer()}, Topic: "no-such-topic", Group: "g", TopicWait: 300 * time.Millisecond}, nil)
+	e := launch(t, Config{Connection: Connection{NameServers: []string{set.NameServer()}}, Topic: "no-such-topic", Group: "g", TopicWait: 300 * time.Millisecond}, nil)
 	e.all.Wait()
 	require.True(t, rocketmq.IsCode(e.runErr, rocketmq.TopicNotExist))
 	require.False(t, flow.IsTransient(e.runErr))
@@ -186,7 +186,7 @@ func TestMissingTopicStopsTheStartWithTheCure(t *testing.T) {
 
 func TestTopicThatComesWhileTheStartWaitsIsRead(t *testing.T) {
 	set := services.Need(t, services.RocketBroker)
-	cfg := Config{NameServers: []string{set.NameServer()}, Topic: fmt.Sprintf("late_%x", time.Now().UnixNano()), Group: "g", PollTimeout: time.Second}
+	cfg := Config{Connection: Connection{NameServers: []string{set.NameServer()}}, Topic: fmt.Sprintf("late_%x", time.Now().UnixNano()), Group: "g", PollTimeout: time.Second}
 	e := launch(t, cfg, nil)
 	require.NoError(t, rocketmq.CreateTopic(t.Context(), cfg.NameServers, cfg.Topic, 2))
 	e.until("added", func(parts map[string]*queueLog) bool { return len(parts) == 2 })
@@ -316,7 +316,7 @@ func TestStopWhileTheEngineTakesNothingIsClean(t *testing.T) {
 }
 
 func TestWrongConfigurationListsEverything(t *testing.T) {
-	s := Source(Config{From: "middle", Batch: 5000, PollTimeout: time.Hour, Assignment: "group", SecretKey: "s3cr3t"}, number{})
+	s := Source(Config{From: "middle", Batch: 5000, PollTimeout: time.Hour, Assignment: "group", Connection: Connection{SecretKey: "s3cr3t"}}, number{})
 	err := s.Open(t.Context(), flow.SourceRuntime{})
 	for _, part := range []string{"topic", "group", `from is "middle"`, "batch is 5000", "poll_timeout is 1h", "assignment", "name_servers"} {
 		require.ErrorContains(t, err, part)

@@ -285,7 +285,7 @@ func setup(t testing.TB, set *services.Set, queues int) *bench {
 }
 
 func (b *bench) config() Config {
-	return Config{NameServers: []string{b.set.NameServer()}, Topic: b.topic, Group: "g-" + b.topic, PollTimeout: time.Second}
+	return Config{Connection: Connection{NameServers: []string{b.set.NameServer()}}, Topic: b.topic, Group: "g-" + b.topic, PollTimeout: time.Second}
 }
 
 func (b *bench) queue(i int) rocketmq.Queue { return rocketmq.Queue{Broker: "broker-a", ID: i} }

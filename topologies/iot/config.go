@@ -47,6 +47,8 @@ type RocketMQConfig struct {
 	Group       string      `yaml:"group" required:"true" doc:"The consumer group of iot data."`
 	AccessKey   string      `yaml:"access_key" doc:"Empty means no authentication."`
 	SecretKey   conf.Secret `yaml:"secret_key"`
+	TLS         bool        `yaml:"tls" doc:"Encrypt all connections."`
+	CAFile      string      `yaml:"ca_file" doc:"PEM file with the authorities that may sign the servers' certificates; empty: the system's."`
 }
 
 // ClickHouseConfig says how to reach ClickHouse.

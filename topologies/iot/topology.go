@@ -66,14 +66,17 @@ func (c MQTTConfig) source() mqtt.Config {
 }
 
 func (c RocketMQConfig) source() rocketmqsource.Config {
-	return rocketmqsource.Config{
-		NameServers: c.NameServers, Topic: c.Topic, Group: c.Group, Batch: flow.MaxBatch, AccessKey: c.AccessKey,
-		SecretKey: rocketmqsource.Secret(c.SecretKey.Reveal()),
-	}
+	return rocketmqsource.Config{Connection: c.Connection(), Topic: c.Topic, Group: c.Group, Batch: flow.MaxBatch}
 }
 
 func (c RocketMQConfig) sink() rocketmqsink.Config {
-	return rocketmqsink.Config{
-		NameServers: c.NameServers, Topic: c.Topic, AccessKey: c.AccessKey, SecretKey: rocketmqsink.Secret(c.SecretKey.Reveal()),
+	return rocketmqsink.Config{Connection: c.Connection(), Topic: c.Topic}
+}
+
+// Connection is what source and sink share.
+func (c RocketMQConfig) Connection() rocketmqsource.Connection {
+	return rocketmqsource.Connection{
+		NameServers: c.NameServers, AccessKey: c.AccessKey, SecretKey: rocketmqsource.Secret(c.SecretKey.Reveal()),
+		TLS: rocketmqsource.TLS{Enabled: c.TLS, CAFile: c.CAFile},
 	}
 }

@@ -86,7 +86,7 @@ func TestSourceReadsWhatTheClientSent(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, primitive.SendOK, r.Status)
 	}
-	s := rocketmqsource.Source(rocketmqsource.Config{NameServers: []string{set.NameServer()}, Topic: topic, Group: "g-" + topic, Meta: true}, text{})
+	s := rocketmqsource.Source(rocketmqsource.Config{Connection: rocketmqsource.Connection{NameServers: []string{set.NameServer()}}, Topic: topic, Group: "g-" + topic, Meta: true}, text{})
 	in := &intake{want: 5, done: make(chan struct{})}
 	ctx, cancel := context.WithCancel(t.Context())
 	require.NoError(t, s.Open(ctx, flow.SourceRuntime{Clock: flow.SystemClock(), Log: slog.New(slog.DiscardHandler), Count: func(string, int64) {}}))
@@ -139,7 +139,7 @@ func (d *intake) Emit(_ context.Context, b []flow.Record[string], _ flow.Positio
 func TestClientReadsWhatTheSinkSent(t *testing.T) {
 	set := services.Need(t, services.RocketBroker)
 	topic := topicOf(t, set, 1)
-	s := rocketmqsink.Sink(rocketmqsink.Config{NameServers: []string{set.NameServer()}, Topic: topic}, text{},
+	s := rocketmqsink.Sink(rocketmqsink.Config{Connection: rocketmqsink.Connection{NameServers: []string{set.NameServer()}}, Topic: topic}, text{},
 		rocketmqsink.Key(deviceOf), rocketmqsink.ID(func(s string) string { return "id-" + s }))
 	require.NoError(t, s.Open(t.Context(), sinkRuntime()))
 	w, err := s.Writer(t.Context(), flow.TaskInfo{})
@@ -198,7 +198,7 @@ func deviceOf(s string) string { return s[:11] }
 func BenchmarkSink(b *testing.B) {
 	set := services.Need(b, services.RocketBroker)
 	topic := topicOf(b, set, benchQueues)
-	s := rocketmqsink.Sink(rocketmqsink.Config{NameServers: []string{set.NameServer()}, Topic: topic}, text{}, rocketmqsink.Key(deviceOf))
+	s := rocketmqsink.Sink(rocketmqsink.Config{Connection: rocketmqsink.Connection{NameServers: []string{set.NameServer()}}, Topic: topic}, text{}, rocketmqsink.Key(deviceOf))
 	require.NoError(b, s.Open(b.Context(), sinkRuntime()))
 	defer func() { require.NoError(b, s.Close(context.Background())) }()
 	w, err := s.Writer(b.Context(), flow.TaskInfo{})

@@ -64,9 +64,9 @@ func TestTopologyFromTopicToTopic(t *testing.T) {
 			r.Release()
 		}
 		topo := flow.New("copy", flow.WithEpochInterval(50*time.Millisecond))
-		src := flow.From(topo, "in", rocketmqsource.Source(rocketmqsource.Config{NameServers: servers, Topic: in, Group: "g-" + in, PollTimeout: time.Second}, upper{}))
-		flow.To(src, "out", rocketmqsink.Sink(rocketmqsink.Config{NameServers: servers, Topic: out}, text{}, rocketmqsink.Key(deviceOf)))
-		flow.To(topo.DeadLetters(), "dead", rocketmqsink.Sink(rocketmqsink.Config{NameServers: servers, Topic: dead}, letter{}))
+		src := flow.From(topo, "in", rocketmqsource.Source(rocketmqsource.Config{Connection: rocketmqsource.Connection{NameServers: servers}, Topic: in, Group: "g-" + in, PollTimeout: time.Second}, upper{}))
+		flow.To(src, "out", rocketmqsink.Sink(rocketmqsink.Config{Connection: rocketmqsink.Connection{NameServers: servers}, Topic: out}, text{}, rocketmqsink.Key(deviceOf)))
+		flow.To(topo.DeadLetters(), "dead", rocketmqsink.Sink(rocketmqsink.Config{Connection: rocketmqsink.Connection{NameServers: servers}, Topic: dead}, letter{}))
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- topo.Run(ctx) }()

@@ -19,7 +19,8 @@ const usage = `usage: services [flags] up [NAME...]     start what does not run,
        services [flags] start NAME       start one server
        services [flags] kill NAME        end one server with SIGKILL
 
-Names: mosquitto, rocketmq-namesrv, rocketmq-broker, kafka, clickhouse; none means all.
+Names: mosquitto, rocketmq-namesrv, rocketmq-broker, kafka, clickhouse; hivemq, redis, mariadb, postgresql.
+None means all; to up, all before the semicolon.
 State is in .services at the root of the repository (MILLRACE_SERVICES_DIR names another folder).
 
 flags:

@@ -118,9 +118,7 @@ func mqttBehind(cfg iot.MQTTConfig) func(context.Context) (int64, error) {
 // rocketmqBehind asks how far the group is behind the end of the topic.
 func rocketmqBehind(cfg iot.RocketMQConfig) func(context.Context) (int64, error) {
 	return func(ctx context.Context) (int64, error) {
-		client, err := rocketmq.New(rocketmq.Options{
-			NameServers: cfg.NameServers, Credentials: rocketmq.Credentials{AccessKey: cfg.AccessKey, SecretKey: rocketmq.Secret(cfg.SecretKey.Reveal())},
-		})
+		client, err := rocketmq.NewClient(cfg.Connection())
 		if err != nil {
 			return 0, err
 		}
