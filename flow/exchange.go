@@ -191,6 +191,7 @@ type exchangeSender[K comparable, T any] struct {
 
 func newExchangeSender[K comparable, T any](b *builder, e *keying[K, T]) receiver[T] {
 	x := b.u.exchanges[e.part.id]
+	x.level(b.t)
 	s := &exchangeSender[K, T]{x: x, e: e, t: b.t, in: x.input(b.t.id), nt: newNodeTask(b, e.blame())}
 	for _, t := range x.tasks {
 		s.workers = append(s.workers, t.entry.(*exchangeWorker[K, T]))
@@ -220,6 +221,19 @@ func (x *exchange) input(sender string) int {
 		}
 	}
 	return i
+}
+
+// level puts the restored watermark of a sender that is a worker itself down to the merged one. With another parallelism the name may be
+// that of another task then, and what waits in an async operator of this one may be older than what that task had seen. The task's own
+// watermark comes anew at once.
+func (x *exchange) level(t *task) {
+	if t.exchange == nil && t.behind == nil {
+		return
+	}
+	if in, ok := x.restored[t.id]; ok {
+		in.wm = x.gates[0].valve.out
+		x.restored[t.id] = in
+	}
 }
 
 func (x *exchange) remove(u *unit, in int) {

@@ -43,6 +43,7 @@ type engine struct {
 
 	exchanges map[int]*exchange
 	couriers  map[sinkNode]*courier
+	gates     map[*node]*asyncGate // of async operators, as they are restored
 	subs      []*subscriber
 	stats     map[*node]*nodeStats
 	added     chan struct{} // closed when the first partitions are there
@@ -119,7 +120,7 @@ const (
 func newEngine(t *Topology) (*engine, error) {
 	e := &engine{
 		t: t, log: t.cfg.log.With("topology", t.name), co: t.coPartitioned(),
-		exchanges: map[int]*exchange{}, couriers: map[sinkNode]*courier{}, stats: map[*node]*nodeStats{}, counters: map[string]int64{},
+		exchanges: map[int]*exchange{}, couriers: map[sinkNode]*courier{}, gates: map[*node]*asyncGate{}, stats: map[*node]*nodeStats{}, counters: map[string]int64{},
 		added: make(chan struct{}), allSub: make(chan struct{}), closed: make(chan struct{}), deadW: map[*sinkImpl[DeadLetter]]SinkWriter[DeadLetter]{},
 	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
