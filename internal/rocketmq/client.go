@@ -32,6 +32,9 @@ type Options struct {
 	TLS *tls.Config
 	// Credentials sign every request. Defaults to none.
 	Credentials Credentials
+	// Via makes the TCP connections instead, to where a broker or name server of this address is reached from here: by a proxy, say.
+	// Defaults to the address itself.
+	Via func(ctx context.Context, addr string) (net.Conn, error)
 }
 
 // Client holds one connection per address, shared by all its callers, and makes connections of their own for long polls. It
@@ -191,9 +194,14 @@ func (c *Client) connect(ctx context.Context, addr string) (*Conn, error) {
 	d := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3}}
 	var nc net.Conn
 	var err error
-	if c.opts.TLS != nil {
+	switch {
+	case c.opts.Via != nil:
+		if nc, err = c.opts.Via(ctx, addr); err == nil && c.opts.TLS != nil {
+			nc, err = secure(ctx, nc, addr, c.opts.TLS)
+		}
+	case c.opts.TLS != nil:
 		nc, err = (&tls.Dialer{NetDialer: d, Config: c.opts.TLS}).DialContext(ctx, "tcp", addr)
-	} else {
+	default:
 		nc, err = d.DialContext(ctx, "tcp", addr)
 	}
 	if err != nil {
@@ -203,4 +211,21 @@ func (c *Client) connect(ctx context.Context, addr string) (*Conn, error) {
 		return nil, fmt.Errorf("rocketmq: connect to %s: %w", addr, err)
 	}
 	return newConn(addr, nc, c.opts.Timeout, c.opts.Credentials), nil
+}
+
+// secure speaks TLS on a connection, with the name of the address that was asked for.
+func secure(ctx context.Context, nc net.Conn, addr string, conf *tls.Config) (net.Conn, error) {
+	if conf.ServerName == "" {
+		host, _, err := net.SplitHostPort(addr)
+		if err != nil {
+			return nil, errors.Join(err, nc.Close())
+		}
+		conf = conf.Clone()
+		conf.ServerName = host
+	}
+	tc := tls.Client(nc, conf)
+	if err := tc.HandshakeContext(ctx); err != nil {
+		return nil, errors.Join(err, nc.Close())
+	}
+	return tc, nil
 }

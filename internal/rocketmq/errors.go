@@ -25,6 +25,7 @@ const (
 	PullRetryAtOnce     = 20
 	PullOffsetMoved     = 21
 	QueryNotFound       = 22
+	SubscriptionWrong   = 23
 	GroupNotExist       = 26
 )
 
@@ -73,6 +74,10 @@ func (r *Response) Err() error {
 		return fmt.Errorf("%w: create the topic (mqadmin updateTopic -t TOPIC -r 8 -w 8 -c CLUSTER)", err)
 	case IsRefused(err):
 		return fmt.Errorf("%w: keep messages below the broker's maxMessageSize and properties below 32,767 bytes", err)
+	case r.Code == SubscriptionWrong:
+		return fmt.Errorf("%w: correct the subscription's expression", err)
+	case r.Code == SystemError && strings.Contains(r.Remark, "does not support consumer to filter message"):
+		return fmt.Errorf("%w: set enablePropertyFilter=true on the broker", err)
 	case r.Code == VersionNotSupported:
 		return err
 	}

@@ -167,6 +167,8 @@ func (p Properties) Map() map[string]string {
 const (
 	// ShardingKey is the key that decided a message's queue.
 	ShardingKey = "SHARDING_KEY"
+	// Tags holds the tag of a message, for subscriptions.
+	Tags = "TAGS"
 	// Keys names a message; brokers index it.
 	Keys = "KEYS"
 	// Shard and Shards are our own: which of how many shards a message's key belongs to.

@@ -52,6 +52,7 @@ func configureBroker(_ context.Context, s *Set, dir string) ([]string, error) {
 
 		"autoCreateTopicEnable":       "true",
 		"autoCreateSubscriptionGroup": "true",
+		"enablePropertyFilter":        "true", // for SQL expressions of subscriptions
 
 		"storePathRootDir":           filepath.Join(dir, "store"),
 		"storePathCommitLog":         filepath.Join(dir, "store", "commitlog"),
@@ -106,7 +107,7 @@ func (s *Set) rocketMQ(dir, class string, conf map[string]string, jvm ...string)
 	if err := writeFile(filepath.Join(dir, "classes", "rmq.logback.xml"), rocketLogback); err != nil {
 		return nil, err
 	}
-	argv := append([]string{java}, jvm...)
+	argv := append(append([]string{java}, jvm...), s.opts.RocketJVM...)
 	// Serial collector, no performance files: small and quick to start on a shared machine.
 	return append(argv, "-XX:+UseSerialGC", "-XX:-UsePerfData", "-XX:+ExitOnOutOfMemoryError",
 		"-Drocketmq.home.dir="+dir, "-Duser.home="+dir,

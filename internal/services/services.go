@@ -76,6 +76,9 @@ type Options struct {
 	// BrokerConf holds lines of RocketMQ's broker.conf that replace ours or come on top: {"autoCreateTopicEnable": "false"}
 	// gives "topic does not exist" errors, {"flushDiskType": "SYNC_FLUSH"} durable sends. Defaults to nothing.
 	BrokerConf map[string]string
+	// RocketJVM are further arguments of the Java machines of RocketMQ's name server and broker, such as
+	// -Dtls.config.file=FILE, the only way to give them certificates. Defaults to none.
+	RocketJVM []string
 	// ClickHouseConfig is a ClickHouse configuration file (XML or YAML) merged over ours: disks, policies, clusters.
 	// Defaults to nothing.
 	ClickHouseConfig string

@@ -37,22 +37,19 @@ func newReader(h *hub, k kafka.Key) *reader {
 	return r
 }
 
-// begin finds the offset to start at: the engine's position, the group's, or the configured one. pin asks for it to be kept with the
+// begin finds the offset to start at: a known position's, or the configured one. pin asks for it to be kept with the
 // first epoch, so that a restart before the first record begins at the same place.
-func (r *reader) begin(ctx context.Context, committed, from flow.Position) (pin bool, err error) {
+func (r *reader) begin(ctx context.Context, from flow.Position) (pin bool, err error) {
 	h := r.hub
 	h.mu.Lock()
 	r.box.id = h.topics[r.key.Topic].ID
 	start := h.begins[r.key]
 	h.mu.Unlock()
-	for _, p := range []flow.Position{from, committed} {
-		if p.IsZero() {
-			continue
-		}
-		if id := parseToken(p.Token).id; id != "-" && r.box.id != (kafka.TopicID{}) && id != r.box.id.String() {
+	if !from.IsZero() {
+		if id := parseToken(from.Token).id; id != "-" && r.box.id != (kafka.TopicID{}) && id != r.box.id.String() {
 			return false, r.errorf("%w", errRecreated)
 		}
-		r.offset = p.Offset
+		r.offset = from.Offset
 		return false, nil
 	}
 	err = r.retry(ctx, func() (err error) {

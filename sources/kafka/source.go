@@ -68,7 +68,10 @@ func (s *source[T]) Read(ctx context.Context, p flow.Partition, from flow.Positi
 	d := &decoder[T]{hub: &s.hub, codec: s.codec, in: in, partition: p.ID}
 	r := newReader(&s.hub, k)
 	r.sink = d
-	pin, err := r.begin(ctx, p.Committed, from)
+	if from.IsZero() {
+		from = p.Committed
+	}
+	pin, err := r.begin(ctx, from)
 	if err == nil {
 		d.set(token{id: r.box.id.String(), shards: parseToken(from.Token).shards})
 		if pin {

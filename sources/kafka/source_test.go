@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -47,13 +48,13 @@ type engine struct {
 	all  sync.WaitGroup
 	logs *logs
 
-	mu      sync.Mutex
-	resume  map[string]flow.Position // given to Read instead of nothing
-	parts   map[string]*partLog
-	counts  map[string]int64
-	adds    [][]flow.Partition
-	runErr  error
-	blocked chan struct{} // when not nil, Emit waits for it
+	mu     sync.Mutex
+	resume map[string]flow.Position // given to Read instead of nothing
+	parts  map[string]*partLog
+	counts map[string]int64
+	adds   [][]flow.Partition
+	runErr error
+	gates  map[string]chan struct{} // Emit of these partitions waits
 }
 
 // partLog is what one partition did.
@@ -75,6 +76,14 @@ type partLog struct {
 
 func launch(t testing.TB, cfg Config, resume map[string]flow.Position) *engine {
 	t.Helper()
+	e := prepare(t, cfg, resume)
+	e.run()
+	return e
+}
+
+// prepare opens a source without running it.
+func prepare(t testing.TB, cfg Config, resume map[string]flow.Position) *engine {
+	t.Helper()
 	e := &engine{t: t, src: Source(cfg, number{}), resume: resume, parts: map[string]*partLog{}, counts: map[string]int64{}, logs: &logs{}}
 	e.ctx, e.stop = context.WithCancel(context.Background())
 	require.NoError(t, e.src.Open(e.ctx, flow.SourceRuntime{
@@ -85,6 +94,11 @@ func launch(t testing.TB, cfg Config, resume map[string]flow.Position) *engine {
 			e.counts[name] += n
 		},
 	}))
+	t.Cleanup(e.close)
+	return e
+}
+
+func (e *engine) run() {
 	e.all.Go(func() {
 		err := e.src.Run(e.ctx, e)
 		e.mu.Lock()
@@ -94,8 +108,6 @@ func launch(t testing.TB, cfg Config, resume map[string]flow.Position) *engine {
 			e.stop()
 		}
 	})
-	t.Cleanup(e.close)
-	return e
 }
 
 // close ends the source as the engine would.
@@ -185,12 +197,9 @@ type intakeDouble struct {
 func (d *intakeDouble) Buffer() []flow.Record[int] { return make([]flow.Record[int], 0, flow.MaxBatch) }
 
 func (d *intakeDouble) Emit(ctx context.Context, batch []flow.Record[int], upTo flow.Position) error {
-	d.e.mu.Lock()
-	blocked := d.e.blocked
-	d.e.mu.Unlock()
-	if blocked != nil {
+	if gate := d.e.gates[d.l.part.ID]; gate != nil {
 		select {
-		case <-blocked:
+		case <-gate:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -360,6 +369,48 @@ func numbers(from, n int) []string {
 		s[i] = fmt.Sprint(from + i)
 	}
 	return s
+}
+
+func keyOf(t *testing.T, id string) kafka.Key {
+	k, err := parsePartition(id)
+	require.NoError(t, err)
+	return k
+}
+
+// switched is a network that can be cut.
+type switched struct {
+	mu    sync.Mutex
+	off   bool
+	conns []net.Conn
+}
+
+func (s *switched) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.off {
+		return nil, errors.New("cut")
+	}
+	c, err := new(net.Dialer).DialContext(ctx, network, address)
+	if err == nil {
+		s.conns = append(s.conns, c)
+	}
+	return c, err
+}
+
+func (s *switched) cut() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.off = true
+	for _, c := range s.conns {
+		_ = c.Close()
+	}
+	s.conns = nil
+}
+
+func (s *switched) mend() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.off = false
 }
 
 // read tells whether a partition has been read up to an offset.

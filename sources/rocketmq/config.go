@@ -21,8 +21,14 @@ type TLS = rocketmq.TLS
 // Config of a source.
 type Config struct {
 	Connection `yaml:",inline"`
-	// Topic is read whole: all its queues, no tag filter. Required.
+	// Topic is read whole: all its queues. Required.
 	Topic string `yaml:"topic"`
+	// Tags wants only messages with one of these tags, "alarm || warning": the broker leaves the others out, and positions go past
+	// them for good. Defaults to all messages.
+	Tags string `yaml:"tags"`
+	// SQL wants only messages whose properties meet a condition in SQL92, "celsius > 90 AND site = 'north'". It needs
+	// enablePropertyFilter=true on the brokers, and no Tags beside it. Defaults to all messages.
+	SQL string `yaml:"sql"`
 	// Group is the consumer group under which the broker remembers positions. Required.
 	Group string `yaml:"group"`
 	// From says where a queue is begun when neither the topology nor the broker knows a position: "first", "last", or a time in
@@ -79,6 +85,9 @@ func (c Config) validate() error {
 	}
 	if c.Group == "" {
 		bad("group is empty: name the consumer group under which positions are kept")
+	}
+	if _, err := c.filter(); err != nil {
+		errs = append(errs, err)
 	}
 	if _, err := parseStart(c.From); err != nil {
 		errs = append(errs, err)

@@ -17,6 +17,7 @@ import (
 type hub struct {
 	cfg    Config
 	start  start
+	filter filter
 	rt     flow.SourceRuntime
 	client *rocketmq.Client
 	added  map[rocketmq.Queue]bool // of Run alone
@@ -42,6 +43,7 @@ func (h *hub) open(rt flow.SourceRuntime) error {
 		return err
 	}
 	h.start, _ = parseStart(h.cfg.From) // validated
+	h.filter, _ = h.cfg.filter()
 	h.rt, h.client = rt, client
 	h.added, h.outages, h.gaps = map[rocketmq.Queue]bool{}, map[string]*outage{}, map[rocketmq.Queue]bool{}
 	return nil
@@ -156,7 +158,7 @@ func (h *hub) lost(q rocketmq.Queue, from, to int64) {
 	}
 }
 
-func (h *hub) warnCap(broker string, n int) {
+func (h *hub) warnCap(broker string, n int64) {
 	h.mu.Lock()
 	told := h.cap
 	h.cap = true

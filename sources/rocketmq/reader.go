@@ -104,6 +104,9 @@ func (r *reader) poll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := r.hub.client.CheckFilter(ctx, addr, r.hub.cfg.Group, r.hub.cfg.Topic, r.hub.filter.Filter); err != nil {
+		return err
+	}
 	conn, err := r.hub.client.Dial(ctx, addr)
 	if err != nil {
 		return transientUnlessClosed(err)
@@ -125,7 +128,7 @@ func (r *reader) poll(ctx context.Context) error {
 func (r *reader) pull(conn *rocketmq.Conn, offset int64) (*rocketmq.Call, error) {
 	call, err := conn.Start(rocketmq.Pull{
 		Group: r.hub.cfg.Group, Topic: r.hub.cfg.Topic, Queue: r.queue,
-		Offset: offset, Max: r.hub.cfg.Batch, Suspend: r.hub.cfg.PollTimeout,
+		Offset: offset, Max: r.hub.cfg.Batch, Filter: r.hub.filter.Filter, Suspend: r.hub.cfg.PollTimeout,
 	}.Request())
 	return call, flow.Transient(err)
 }
@@ -159,8 +162,10 @@ func (r *reader) answer(ctx context.Context, conn *rocketmq.Conn, call *rocketmq
 	case rocketmq.PullOffsetMoved:
 		return nil, r.moved(ctx, p)
 	}
-	// Nothing there, or only messages whose file is gone.
+	// Nothing there, or only messages that are not wanted or whose file is gone.
 	switch {
+	case p.Next > r.offset && resp.Unwanted():
+		return nil, r.read(ctx, nil, p)
 	case p.Next > r.offset:
 		r.lost(p.Next)
 	case resp.Code == rocketmq.PullRetryAtOnce:
@@ -180,18 +185,28 @@ func (r *reader) found(ctx context.Context, conn *rocketmq.Conn, resp *rocketmq.
 	}
 	// A failure of this pull is the next round's: the messages at hand are good.
 	next, failed := r.pull(conn, p.Next)
-	n, err := r.sink.emit(ctx, resp.Body, r.offset, p.Next)
-	if err != nil {
+	if err := r.read(ctx, resp.Body, p); err != nil {
 		return nil, err
 	}
+	return next, failed
+}
+
+// read hands the messages of a pull over and goes on behind them.
+func (r *reader) read(ctx context.Context, body []byte, p rocketmq.Pulled) error {
+	if err := r.sink.emit(ctx, body, r.offset, p.Next); err != nil {
+		return err
+	}
+	passed := p.Next - r.offset
 	r.offset = p.Next
 	lag := max(p.Max-p.Next, 0)
 	r.sink.Lag(lag)
 	if lag == 0 {
 		r.sink.Idle() // the broker said so: asked, and nothing there behind these
+	} else {
+		r.sink.Busy() // also where nothing was emitted because nothing was wanted
 	}
-	r.checkCap(n, lag)
-	return next, failed
+	r.checkCap(passed, lag)
+	return nil
 }
 
 // moved handles an offset outside the queue's bounds.
@@ -219,7 +234,7 @@ func (r *reader) lost(next int64) {
 }
 
 // checkCap finds out that the broker gives few messages a pull though many are waiting.
-func (r *reader) checkCap(n int, lag int64) {
+func (r *reader) checkCap(n, lag int64) {
 	const small = 32
 	if n > small || r.hub.cfg.Batch <= small || lag < int64(r.hub.cfg.Batch) {
 		r.capped = 0

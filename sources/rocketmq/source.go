@@ -63,7 +63,7 @@ func (s *source[T]) Read(ctx context.Context, p flow.Partition, from flow.Positi
 	if err != nil {
 		return err
 	}
-	d := &decoder[T]{codec: s.codec, in: in, partition: p.ID, meta: s.cfg.Meta}
+	d := &decoder[T]{codec: s.codec, in: in, partition: p.ID, meta: s.cfg.Meta, filter: s.filter}
 	if s.cfg.CheckShards {
 		d.check = &shardCheck{shards: from.Token}
 	}
@@ -84,13 +84,14 @@ type decoder[T any] struct {
 	in        *flow.Intake[T]
 	partition string
 	meta      bool
+	filter    filter
 	check     *shardCheck // nil: none
 }
 
 // intake is what a reader hands messages and its state to.
 type intake interface {
-	// emit decodes the messages of a pull's body from offset on and emits them with the position next, and says how many there were.
-	emit(ctx context.Context, body []byte, offset, next int64) (int, error)
+	// emit decodes the messages of a pull's body from offset on and emits them with the position next.
+	emit(ctx context.Context, body []byte, offset, next int64) error
 	pin(ctx context.Context, at flow.Position) error
 	Idle()
 	Busy()
@@ -117,33 +118,31 @@ type refusedError struct{ err error }
 
 func (e *refusedError) Error() string { return e.err.Error() }
 
-func (d *decoder[T]) emit(ctx context.Context, body []byte, offset, next int64) (int, error) {
+func (d *decoder[T]) emit(ctx context.Context, body []byte, offset, next int64) error {
 	batch := d.in.Buffer()[:0]
 	var m rocketmq.Message
-	n := 0
 	for msgs := rocketmq.NewMessages(body); msgs.More(); {
 		if err := msgs.Next(&m); err != nil {
-			return n, err
+			return err
 		}
-		if m.Offset < offset {
+		if m.Offset < offset || !d.filter.wants(&m) {
 			continue
 		}
 		if err := d.check.look(&m); err != nil {
-			return n, errors.Join(err, d.hand(ctx, batch, d.at(m.Offset)))
+			return errors.Join(err, d.hand(ctx, batch, d.at(m.Offset)))
 		}
 		if len(batch) == flow.MaxBatch { // a broker that gives more than it was asked for
 			if err := d.hand(ctx, batch, d.at(m.Offset)); err != nil {
-				return n, err
+				return err
 			}
 			batch = d.in.Buffer()[:0]
 		}
-		n++
 		batch = append(batch, flow.Record[T]{Time: flow.Millis(m.Stored)})
 		if !d.decode(&m, &batch[len(batch)-1]) {
 			batch = batch[:len(batch)-1]
 		}
 	}
-	return n, d.hand(ctx, batch, d.at(next))
+	return d.hand(ctx, batch, d.at(next))
 }
 
 // at is a position to emit with; it remembers what shardCheck needs.

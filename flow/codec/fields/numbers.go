@@ -65,7 +65,7 @@ func Uint[T Unsigned](r *Reader, i int, p *T) int {
 
 // eight tells whether w holds eight digits.
 func eight(w uint64) bool {
-	return (w&(w+0x0606060606060606)&0xF0F0F0F0F0F0F0F0) == 0x3030303030303030
+	return (w & (w + 0x0606060606060606) & 0xF0F0F0F0F0F0F0F0) == 0x3030303030303030
 }
 
 // value is the number that eight digits make.
