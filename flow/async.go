@@ -2,7 +2,6 @@ package flow
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"sort"
@@ -87,6 +86,9 @@ func ApplyAsync[In, Out any, Op AsyncOperator[In, Out]](s Stream[In], name strin
 	in.connect(n, func(b *builder) receiver[In] {
 		t := b.u.newTask(b.t.id+">"+name, b.t.index)
 		t.lo, t.hi = b.t.lo, b.t.hi
+		if t.behind = b.t.behind; b.t.exchange != nil {
+			t.behind = b.t.exchange
+		}
 		b.t.children = append(b.t.children, t)
 		tb := &builder{u: b.u, t: t, shared: map[*node]any{}}
 		op := newOp()
@@ -212,6 +214,7 @@ type asyncStage[In, Out any] struct {
 	held  []asyncDone[Out] // came during a pause
 	wake  chan struct{}
 	dirty bool
+	asyncTaken
 
 	mu      sync.Mutex
 	pending int
@@ -279,10 +282,11 @@ func (s *asyncStage[In, Out]) step() bool {
 		for _, d := range held {
 			s.settle(d)
 		}
+		s.passGate()
 		s.dispatch()
 	}
 	box := s.t.box
-	if !paused && s.waits >= s.cfg.Capacity {
+	if !paused && (s.waits >= s.cfg.Capacity || s.gate != nil) {
 		box = nil
 	}
 	select {
@@ -343,8 +347,8 @@ func (s *asyncStage[In, Out]) hold(slot asyncSlot[In, Out]) {
 
 // holdMark appends a mark. Of marks without a record between them what cancels out is dropped: the rest is bounded by the capacity.
 func (s *asyncStage[In, Out]) holdMark(m mark) {
-	last := &s.ring[len(s.ring)-1]
-	if last.isMark {
+	if n := len(s.ring); n > 0 && s.ring[n-1].isMark {
+		last := &s.ring[n-1]
 		switch {
 		case m.kind == markWatermark && last.m.kind == markWatermark:
 			last.m = m
@@ -379,6 +383,10 @@ func (s *asyncStage[In, Out]) send(slot *asyncSlot[In, Out]) {
 
 // release sends on what is ready in front, and takes what has gone out of the ring.
 func (s *asyncStage[In, Out]) release() {
+	if s.gate != nil {
+		s.setPending()
+		return
+	}
 	n := 0
 	for n < len(s.ring) && s.t.err == nil {
 		slot := &s.ring[n]
@@ -438,7 +446,7 @@ func (s *asyncStage[In, Out]) take(recs []Record[In], marks []posMark) {
 	for _, pm := range marks {
 		s.takeRecords(recs[from:pm.at])
 		from = pm.at
-		if len(s.ring) == 0 {
+		if len(s.ring) == 0 && s.gate == nil {
 			s.out.buf = flushTo(s.out.buf, s.next, s.stats)
 			s.next.mark(pm.m)
 		} else {
@@ -458,7 +466,7 @@ func (s *asyncStage[In, Out]) take(recs []Record[In], marks []posMark) {
 
 func (s *asyncStage[In, Out]) takeRecords(recs []Record[In]) {
 	for i := 0; i < len(recs) && s.t.err == nil; {
-		if len(s.ring) == 0 || s.cfg.Unordered {
+		if (len(s.ring) == 0 || s.cfg.Unordered) && s.gate == nil {
 			done, err := s.try(&recs[i])
 			if err != nil {
 				if !s.fate(err, letterOf(&recs[i])) {
@@ -562,85 +570,4 @@ func (s *asyncStage[In, Out]) once(in []Record[In], answers []Answer[Out]) (err 
 		err = Transient(fmt.Errorf("no answer within %v: %w", s.cfg.Timeout, err))
 	}
 	return err
-}
-
-// Waiting inputs are stored as one value per task, anew when they have changed.
-
-const spaceAsync = 2
-
-func (s *asyncStage[In, Out]) collect(w *changes) (int, error) {
-	if !s.dirty {
-		return 0, nil
-	}
-	s.dirty = false
-	w.space(s.t.u.nodeID(s.node), spaceAsync)
-	w.buf = append(w.buf, s.t.id...)
-	w.value()
-	if len(s.ring) == 0 {
-		w.delete()
-		return 1, nil
-	}
-	var b []byte
-	for i := range s.ring {
-		slot := &s.ring[i]
-		if slot.gone {
-			continue
-		}
-		if slot.isMark {
-			w.buf = append(w.buf, 1, byte(slot.m.kind))
-			w.appendUint64(uint64(slot.m.wm))
-			continue
-		}
-		var err error
-		if b, err = s.code.Append(b[:0], &slot.rec.Value); err != nil {
-			return 1, &NodeError{s.topology, s.node, fmt.Errorf("a waiting input cannot be encoded: %w", err)}
-		}
-		w.buf = append(w.buf, 0)
-		w.appendUint64(uint64(slot.rec.Time))
-		w.buf = binary.AppendUvarint(w.buf, uint64(len(b)))
-		w.buf = append(w.buf, b...)
-	}
-	w.put()
-	return 1, nil
-}
-
-func (s *asyncStage[In, Out]) restore() error {
-	u := s.t.u
-	if u.db == nil {
-		return nil
-	}
-	v, ok, err := u.db.Get(append(nodePrefix(u.nodeID(s.node), spaceAsync), s.t.id...))
-	if err != nil || !ok {
-		return err
-	}
-	bad := &NodeError{s.topology, s.node, errCorrupt}
-	for len(v) > 0 {
-		kind := v[0]
-		v = v[1:]
-		if len(v) < 9 {
-			return bad
-		}
-		if kind == 1 {
-			s.hold(asyncSlot[In, Out]{isMark: true, m: mark{markKind(v[0]), Timestamp(binary.BigEndian.Uint64(v[1:]))}})
-			v = v[9:]
-			continue
-		}
-		t := Timestamp(binary.BigEndian.Uint64(v))
-		n, w := binary.Uvarint(v[8:])
-		if w <= 0 || uint64(len(v)-8-w) < n {
-			return bad
-		}
-		v = v[8+w:]
-		slot := asyncSlot[In, Out]{rec: Record[In]{Time: t}}
-		if err := s.code.Decode(v[:n], &slot.rec.Value); err != nil {
-			return &NodeError{s.topology, s.node, err}
-		}
-		v = v[n:]
-		s.ask = append(s.ask, s.count)
-		s.hold(slot)
-		s.waits++
-	}
-	s.dirty = false // it is stored so
-	s.setPending()
-	return nil
 }

@@ -9,44 +9,58 @@ import (
 	"time"
 )
 
-// coordinate is the unit's coordinator: it starts the unit, ends its epochs and stops it.
-func (u *unit) coordinate() {
-	defer close(u.closed)
-	if err := u.live(); err != nil {
-		u.fail(err)
+// coordinate starts the topology, runs the root unit's epochs and ends everything.
+func (e *engine) coordinate() {
+	defer close(e.closed)
+	if err := e.live(); err != nil {
+		e.fail(err)
 	}
-	u.shutdown()
+	close(e.root.ended)
+	e.shutdown()
 }
 
-func (u *unit) live() (err error) {
+func (e *engine) live() (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = &NodeError{Topology: u.t.name, Err: panicError(p)}
+			err = &NodeError{Topology: e.t.name, Err: panicError(p)}
 		}
 	}()
-	if err := u.begin(); err != nil {
+	if err := e.begin(); err != nil {
 		return err
 	}
-	return u.epochs()
+	return e.root.epochs()
+}
+
+// coordinate is the coordinator of a partition's unit.
+func (u *unit) coordinate() {
+	defer close(u.ended)
+	defer func() {
+		if p := recover(); p != nil {
+			u.fail(&NodeError{Topology: u.t.name, Err: panicError(p)})
+		}
+	}()
+	if err := u.epochs(); err != nil {
+		u.fail(err)
+	}
 }
 
 // begin waits until the router has subscribed to every source, then opens everything.
-func (u *unit) begin() error {
-	for waiting := len(u.subs) > 0; waiting; {
+func (e *engine) begin() error {
+	for waiting := len(e.subs) > 0; waiting; {
 		select {
-		case <-u.allSub:
+		case <-e.allSub:
 			waiting = false
-		case r := <-u.stops:
-			u.stops <- r
+		case r := <-e.root.stops:
+			e.root.stops <- r
 			return nil
-		case <-u.ctx.Done():
-			return u.stoppedErr()
+		case <-e.ctx.Done():
+			return e.stoppedErr()
 		}
 	}
-	if err := u.start(); err != nil {
+	if err := e.start(); err != nil {
 		return err
 	}
-	return u.openSources()
+	return e.openSources()
 }
 
 // epochs runs until a stop is asked for or something fails.
@@ -116,6 +130,9 @@ func (u *unit) epochLoop(interval <-chan time.Time, rearm func()) error {
 				return err
 			}
 		case r := <-u.stops:
+			if u != u.root {
+				return u.lastEpoch(r)
+			}
 			return u.stop(r)
 		case <-u.ctx.Done():
 			return u.stoppedErr()
@@ -232,7 +249,7 @@ func (u *unit) collect(why string, flush bool) (*epochData, error) {
 		return nil, nil
 	}
 	e.after = u.takeAfterCommit()
-	e.info = EpochInfo{Topology: u.t.name, Epoch: e.epoch, Records: e.records, Trigger: why, Drain: drained.Sub(start), Collect: clock.Now().Sub(drained)}
+	e.info = EpochInfo{Topology: u.t.name, Unit: u.name, Epoch: e.epoch, Records: e.records, Trigger: why, Drain: drained.Sub(start), Collect: clock.Now().Sub(drained)}
 	return e, nil
 }
 
@@ -336,7 +353,7 @@ func (u *unit) deliver(e *epochData) ([]Record[DeadLetter], error) {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			rejects, err := u.deliverTo(s, bySink[s])
+			rejects, err := u.couriers[s].deliver(u.engine, bySink[s])
 			results[i].err = err
 			for _, r := range rejects {
 				d, err := u.reject(s.node(), r)
@@ -359,8 +376,8 @@ func (u *unit) deliver(e *epochData) ([]Record[DeadLetter], error) {
 	return dead, nil
 }
 
-func (u *unit) deliverTo(s sinkNode, blocks []Block) (rejects []Reject, err error) {
-	err = u.retry(s.node().name, "deliver", func(ctx context.Context) error {
+func (e *engine) deliverTo(s sinkNode, blocks []Block) (rejects []Reject, err error) {
+	err = e.retry(s.node().name, "deliver", func(ctx context.Context) error {
 		r, err := s.deliver(ctx, blocks)
 		rejects = append(rejects, r...)
 		return err
@@ -391,6 +408,8 @@ func (u *unit) deliverDead(dead []Record[DeadLetter]) error {
 	if len(dead) == 0 {
 		return nil
 	}
+	u.deadMu.Lock() // one writer for all units
+	defer u.deadMu.Unlock()
 	for _, d := range u.t.dead.sinks {
 		w := u.deadW[d]
 		for rest := dead; len(rest) > 0; {
@@ -437,7 +456,7 @@ func (u *unit) writeState(e *epochData) error {
 	if changed := u.registry.takeChanged(); changed {
 		b.Put(metaKey("nodes"), u.registry.encode())
 	}
-	if e.flush {
+	if e.flush && !u.co {
 		b.Put(metaKey("finished"), []byte{1})
 	}
 	if err := b.Commit(); err != nil {
@@ -506,13 +525,45 @@ func (u *unit) stop(r stopRequest) error {
 			return u.stoppedErr()
 		}
 	}
-	for _, p := range u.parts {
+	for _, other := range u.all() {
+		for _, p := range other.parts {
+			select {
+			case <-p.pumped:
+			case <-u.ctx.Done():
+				return u.stoppedErr()
+			}
+		}
+	}
+	if !u.co {
+		return u.lastEpoch(r)
+	}
+	others := u.all()[1:]
+	for _, o := range others {
+		o.stops <- r
+	}
+	for _, o := range others {
 		select {
-		case <-p.pumped:
+		case <-o.ended:
 		case <-u.ctx.Done():
 			return u.stoppedErr()
 		}
 	}
+	if err := u.failure(); err != nil {
+		return err
+	}
+	u.runAfterCommit(u.takeAfterCommit())
+	if r.flush && u.db != nil {
+		b := u.db.NewBatch()
+		b.Put(metaKey("finished"), []byte{1})
+		if err := errors.Join(b.Commit(), b.Close()); err != nil {
+			return &NodeError{Topology: u.t.name, Err: fmt.Errorf("the store did not take the end of the run: %w", err)}
+		}
+	}
+	return nil
+}
+
+// lastEpoch commits what the unit has processed, once nothing comes in any more.
+func (u *unit) lastEpoch(r stopRequest) error {
 	if u.commitBusy {
 		select {
 		case c := <-u.commitDone:
@@ -528,7 +579,7 @@ func (u *unit) stop(r stopRequest) error {
 			return err
 		}
 		for _, p := range u.parts {
-			if !p.ended {
+			if !p.ended.Load() {
 				u.post(p.t, p.end())
 			}
 		}
@@ -581,37 +632,45 @@ func (u *unit) drainAsync() error {
 }
 
 // shutdown closes everything, in order, after a stop or a failure.
-func (u *unit) shutdown() {
-	u.endRead()
-	u.wg.Wait()
-	for _, p := range u.parts {
-		<-p.pumped
+func (e *engine) shutdown() {
+	e.endRead()
+	e.wg.Wait()
+	units := e.all()
+	for _, u := range units {
+		for _, p := range u.parts {
+			<-p.pumped
+		}
+		if u.begun {
+			<-u.ended
+		}
+		if u.commitBusy {
+			<-u.commitDone
+		}
 	}
-	if u.commitBusy {
-		<-u.commitDone
+	for _, u := range units {
+		for _, t := range u.tasks {
+			t.stop()
+		}
 	}
-	for _, t := range u.tasks {
-		t.stop()
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), u.t.cfg.stopTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), e.t.cfg.stopTimeout)
 	defer cancel()
-	for _, s := range u.t.sources {
+	for _, s := range e.t.sources {
 		if err := s.close(ctx); err != nil {
-			u.log.Warn("closing a source", "node", s.node().name, "err", err)
+			e.log.Warn("closing a source", "node", s.node().name, "err", err)
 		}
 	}
-	for _, s := range u.t.sinks {
+	for _, s := range e.t.sinks {
 		if err := s.close(ctx); err != nil {
-			u.log.Warn("closing a sink", "node", s.node().name, "err", err)
+			e.log.Warn("closing a sink", "node", s.node().name, "err", err)
 		}
 	}
-	if u.storeDB != nil {
-		if err := u.storeDB.Close(); err != nil {
-			u.log.Warn("closing the store", "err", err)
+	if e.storeDB != nil {
+		if err := e.storeDB.Close(); err != nil {
+			e.log.Warn("closing the store", "err", err)
 		}
 	}
-	u.cancel()
-	for _, s := range u.subs {
+	e.cancel()
+	for _, s := range e.subs {
 		s.once.Do(func() { close(s.out) })
 	}
 }

@@ -64,6 +64,7 @@ type keyedEntry[K comparable, T any] struct {
 
 func newKeyedEntry[K comparable, T any](b *builder, e *keying[K, T], t *task) *keyedEntry[K, T] {
 	tab := newKeyTable(e.code, b.u.seed)
+	tab.scope = b.u.scope
 	t.tables = append(t.tables, tab)
 	return &keyedEntry[K, T]{
 		key: e.key, code: e.code, tab: tab, t: t, nt: newNodeTask(b, e.blame()),
@@ -190,6 +191,7 @@ type exchangeSender[K comparable, T any] struct {
 
 func newExchangeSender[K comparable, T any](b *builder, e *keying[K, T]) receiver[T] {
 	x := b.u.exchanges[e.part.id]
+	x.level(b.t)
 	s := &exchangeSender[K, T]{x: x, e: e, t: b.t, in: x.input(b.t.id), nt: newNodeTask(b, e.blame())}
 	for _, t := range x.tasks {
 		s.workers = append(s.workers, t.entry.(*exchangeWorker[K, T]))
@@ -219,6 +221,19 @@ func (x *exchange) input(sender string) int {
 		}
 	}
 	return i
+}
+
+// level puts the restored watermark of a sender that is a worker itself down to the merged one. With another parallelism the name may be
+// that of another task then, and what waits in an async operator of this one may be older than what that task had seen. The task's own
+// watermark comes anew at once.
+func (x *exchange) level(t *task) {
+	if t.exchange == nil && t.behind == nil {
+		return
+	}
+	if in, ok := x.restored[t.id]; ok {
+		in.wm = x.gates[0].valve.out
+		x.restored[t.id] = in
+	}
 }
 
 func (x *exchange) remove(u *unit, in int) {
@@ -301,8 +316,8 @@ func (s *exchangeSender[K, T]) flush() {
 
 // The merged watermarks of an exchange are stored once, for all workers: at an epoch all have seen the same marks.
 
-func (u *unit) valveKey(owner string) []byte {
-	return binary.BigEndian.AppendUint16([]byte{prefixValve}, u.nodeID(owner))
+func (e *engine) valveKey(owner string) []byte {
+	return binary.BigEndian.AppendUint16([]byte{prefixValve}, e.nodeID(owner))
 }
 
 func (x *exchange) collect(u *unit, w *changes) {

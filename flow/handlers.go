@@ -13,7 +13,7 @@ var errRouterClosed = errors.New("the router is closed: a router runs once, make
 
 // handlers are a topology's handlers on a router.
 type handlers struct {
-	u      *unit
+	e      *engine
 	router *message.Router
 	all    []*message.Handler
 	// started is closed when the router has started them.
@@ -23,7 +23,7 @@ type handlers struct {
 // add adds a handler per source, and starts them if the router runs.
 func (h *handlers) add(ctx context.Context) error {
 	var failed error
-	for _, s := range h.u.subs {
+	for _, s := range h.e.subs {
 		if failed = h.addOne(s); failed != nil {
 			break
 		}
@@ -35,19 +35,19 @@ func (h *handlers) add(ctx context.Context) error {
 			select {
 			case <-h.router.Running():
 				h.start(ctx)
-			case <-h.u.closed:
+			case <-h.e.closed:
 			}
 		}()
 		return failed
 	}
 	// Where a name was taken, the handlers before it are started, too, and end at once: a router waits for all that it has.
 	h.start(ctx)
-	return errors.Join(failed, h.u.failure())
+	return errors.Join(failed, h.e.failure())
 }
 
 // addOne turns the router's panic about a name into an error. Looking the name up before would race with handlers that end.
 func (h *handlers) addOne(s *subscriber) (err error) {
-	t := h.u.t
+	t := h.e.t
 	name := t.handlerName(s.src)
 	defer func() {
 		if p := recover(); p != nil {
@@ -65,10 +65,10 @@ func (h *handlers) addOne(s *subscriber) (err error) {
 func (h *handlers) start(ctx context.Context) {
 	if err := h.router.RunHandlers(ctx); err != nil {
 		select {
-		case <-h.u.allSub:
-			h.u.log.Warn("the router could not start another handler", "err", err)
+		case <-h.e.allSub:
+			h.e.log.Warn("the router could not start another handler", "err", err)
 		default:
-			h.u.fail(&NodeError{Topology: h.u.t.name, Err: fmt.Errorf("the router could not start the handlers that wait: %w", err)})
+			h.e.fail(&NodeError{Topology: h.e.t.name, Err: fmt.Errorf("the router could not start the handlers that wait: %w", err)})
 			return
 		}
 	}

@@ -46,6 +46,7 @@ func KeyCodec[K comparable](id string, appendKey func(b []byte, k K) []byte, dec
 type keyConfig struct {
 	NodeConfig
 	codec any // *keyBytes[K]
+	co    bool
 }
 
 // bytesOf returns the natural bytes of K, or nil if it has none.

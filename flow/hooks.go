@@ -2,7 +2,7 @@ package flow
 
 import "time"
 
-// EpochHook is told about every committed epoch.
+// EpochHook is told about every committed epoch, by one goroutine at a time.
 type EpochHook interface{ OnEpoch(EpochInfo) }
 
 // ErrorHook is told about every permanent error of a node, before its fate.
@@ -13,7 +13,9 @@ type ErrorHook interface {
 // EpochInfo describes a committed epoch.
 type EpochInfo struct {
 	Topology string
-	Epoch    uint64
+	// Unit is the partition of a co-partitioned topology's unit, empty in others.
+	Unit  string
+	Epoch uint64
 	// Records were read in it.
 	Records int64
 	// Trigger says why it ended: interval, window, sink, idle, pending, stop, manual.
@@ -27,18 +29,20 @@ type EpochInfo struct {
 	DeadLetters  int
 }
 
-func (u *unit) hookError(node string, err error) {
-	for _, h := range u.t.cfg.hooks {
-		if e, ok := h.(ErrorHook); ok {
-			e.OnError(u.t.name, node, err)
+func (e *engine) hookError(node string, err error) {
+	for _, h := range e.t.cfg.hooks {
+		if h, ok := h.(ErrorHook); ok {
+			h.OnError(e.t.name, node, err)
 		}
 	}
 }
 
-func (u *unit) hookEpoch(i EpochInfo) {
-	for _, h := range u.t.cfg.hooks {
-		if e, ok := h.(EpochHook); ok {
-			e.OnEpoch(i)
+func (e *engine) hookEpoch(i EpochInfo) {
+	e.hookMu.Lock()
+	defer e.hookMu.Unlock()
+	for _, h := range e.t.cfg.hooks {
+		if h, ok := h.(EpochHook); ok {
+			h.OnEpoch(i)
 		}
 	}
 }

@@ -28,7 +28,7 @@ func KeyBy[K comparable, T any](s Stream[T], key func(T) K, opts ...KeyOption) K
 	in := s.stream()
 	t := in.t
 	cfg := Configure(&keyConfig{}, opts)
-	part := &partitioning{parallelism: cfg.Parallelism, id: t.nextPartitioning()}
+	part := &partitioning{parallelism: cfg.Parallelism, id: t.nextPartitioning(), co: cfg.co}
 	e := &keying[K, T]{t: t, part: part, from: in.from, in: in, key: key}
 	t.keyings = append(t.keyings, e)
 	where := fmt.Sprintf("KeyBy behind %s", nameOf(in.from))
@@ -65,6 +65,7 @@ func nameOf(n *node) string {
 type partitioning struct {
 	id          int
 	parallelism int
+	co          bool
 	// nodes are those behind it, in order of their adding: the merged watermarks are stored under the first of them.
 	nodes []string
 }

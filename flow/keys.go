@@ -25,6 +25,8 @@ type keyTable[K comparable] struct {
 	// loose are slots that nobody may hold, looked through at each sweep.
 	loose []Slot
 	seed  uint64
+	// scope is the number of the partition that owns all keys, -1 where keys are stored by their group.
+	scope int
 	buf   []byte
 	want  []uint32 // scratch of lookup
 }
@@ -39,7 +41,15 @@ type pageInfo struct {
 }
 
 func newKeyTable[K comparable](code *keyBytes[K], seed uint64) *keyTable[K] {
-	return &keyTable[K]{code: code, idx: make([]uint64, 256), mask: 255, seed: seed}
+	return &keyTable[K]{code: code, idx: make([]uint64, 256), mask: 255, seed: seed, scope: -1}
+}
+
+// group is the group that a key is stored under.
+func (t *keyTable[K]) group(hash uint64) uint64 {
+	if t.scope >= 0 {
+		return uint64(t.scope)
+	}
+	return hash % KeyGroups
 }
 
 // lookup finds or makes the slots of keys.
@@ -82,7 +92,7 @@ func (t *keyTable[K]) find(k K, h uint64) Slot {
 			return Slot(uint32(e) - 1)
 		}
 	}
-	g := h % KeyGroups
+	g := t.group(h)
 	var s Slot
 	if f := t.free[g]; len(f) > 0 {
 		s = f[len(f)-1]
@@ -157,7 +167,7 @@ func (t *keyTable[K]) sweep() {
 		t.remove(t.hashes[s], s)
 		t.keys[s] = zero
 		t.live[s/PageSize] &^= 1 << (s % PageSize)
-		g := t.hashes[s] % KeyGroups
+		g := t.pages[s/PageSize].group
 		t.free[g] = append(t.free[g], s)
 		t.used--
 	}
@@ -213,7 +223,7 @@ func (t *keyTable[K]) restore(s Slot, k K) error {
 		return nil
 	}
 	g := t.pages[page].group
-	if h[0]%KeyGroups != uint64(g) {
+	if t.group(h[0]) != uint64(g) {
 		return fmt.Errorf("%w: a stored key is not in its key group", ErrStateMismatch)
 	}
 	f := t.free[g]

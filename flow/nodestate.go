@@ -118,7 +118,7 @@ func OpenWatermark(rt Runtime) (Timestamp, error) {
 	if s.u.db == nil {
 		return None, nil
 	}
-	b, ok, err := s.u.db.Get(nodePrefix(s.id, spaceWatermark))
+	b, ok, err := s.u.db.Get(s.watermarkKey())
 	if err != nil || !ok || len(b) != 8 {
 		return None, err
 	}
@@ -126,10 +126,19 @@ func OpenWatermark(rt Runtime) (Timestamp, error) {
 	return s.wm, nil
 }
 
-// collectWatermark stores it once for all tasks: at an epoch they have all seen the same.
+// watermarkKey is one for all tasks: at an epoch they have all seen the same. Co-partitioned units have one each.
+func (s *nodeState) watermarkKey() []byte {
+	k := nodePrefix(s.id, spaceWatermark)
+	if s.u.scope >= 0 {
+		k = binary.BigEndian.AppendUint16(k, uint16(s.u.scope))
+	}
+	return k
+}
+
+// collectWatermark stores it once for all tasks of a unit.
 func (s *nodeState) collectWatermark(w *changes) {
-	if s.keepWM && s.lo == 0 && s.wm != None {
-		w.space(s.id, spaceWatermark)
+	if s.keepWM && (s.lo == 0 || s.u.scope >= 0) && s.wm != None {
+		w.begin(s.watermarkKey())
 		w.value()
 		w.appendUint64(uint64(s.wm))
 		w.put()

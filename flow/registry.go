@@ -10,9 +10,11 @@ import (
 
 // registry is the store's list of nodes with state: their ids, and what their state looks like.
 type registry struct {
-	mu      sync.Mutex
-	Nodes   map[string]*registered `cbor:"nodes"`
-	Next    uint16                 `cbor:"next"`
+	mu    sync.Mutex
+	Nodes map[string]*registered `cbor:"nodes"`
+	Next  uint16                 `cbor:"next"`
+	// Scopes number the partitions of a co-partitioned topology: their state is stored under it.
+	Scopes  map[string]uint16 `cbor:"scopes,omitempty"`
 	changed bool
 	dropped []uint16
 	seen    map[string]bool
@@ -78,9 +80,31 @@ func (r *registry) keep(name string) {
 	}
 }
 
+// scope returns the number of a partition.
+func (r *registry) scope(partition string) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n, ok := r.Scopes[partition]; ok {
+		return int(n), nil
+	}
+	n := len(r.Scopes)
+	if n >= KeyGroups {
+		return 0, fmt.Errorf("partition %q is the one behind %d others that this store has seen, the most that flow.CoPartitioned can keep state for; use an exchanged KeyBy, or start with a new store", partition, n)
+	}
+	if r.Scopes == nil {
+		r.Scopes = map[string]uint16{}
+	}
+	r.Scopes[partition] = uint16(n)
+	r.changed = true
+	return n, nil
+}
+
 // check compares a node's state layout with the stored one.
 func (r *registry) check(topology string, s *nodeState) error {
 	print := s.n.kind + "|" + strings.Join(s.prints, "|")
+	if s.u.scope >= 0 {
+		print += "|co-partitioned"
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n := r.Nodes[s.n.name]
@@ -106,9 +130,10 @@ func (r *registry) encode() []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	b, err := cbor.Marshal(struct {
-		Nodes map[string]*registered `cbor:"nodes"`
-		Next  uint16                 `cbor:"next"`
-	}{r.Nodes, r.Next})
+		Nodes  map[string]*registered `cbor:"nodes"`
+		Next   uint16                 `cbor:"next"`
+		Scopes map[string]uint16      `cbor:"scopes,omitempty"`
+	}{r.Nodes, r.Next, r.Scopes})
 	if err != nil {
 		panic(err) // a map of plain structs
 	}

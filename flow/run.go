@@ -25,7 +25,7 @@ func (t *Topology) Run(ctx context.Context) error {
 	case <-r.Done():
 	case err := <-routerDone:
 		if err != nil {
-			r.u.fail(err)
+			r.e.fail(err)
 		}
 		<-r.Done()
 		return r.Err()
@@ -56,24 +56,24 @@ func (t *Topology) AddTo(ctx context.Context, router *message.Router) (*Running,
 	if router.IsClosed() {
 		return nil, &NodeError{Topology: t.name, Err: errRouterClosed}
 	}
-	u, err := newUnit(t)
+	e, err := newEngine(t)
 	if err != nil {
 		return nil, err
 	}
 	t.started = true
-	h := &handlers{u: u, router: router, started: make(chan struct{})}
+	h := &handlers{e: e, router: router, started: make(chan struct{})}
 	if err := h.add(ctx); err != nil {
-		u.fail(err)
-		<-u.closed
+		e.fail(err)
+		<-e.closed
 		return nil, err
 	}
-	r := &Running{u: u, done: make(chan struct{})}
+	r := &Running{e: e, done: make(chan struct{})}
 	go func() {
 		select {
 		case <-ctx.Done():
-			u.requestStop(stopRequest{})
-			<-u.closed
-		case <-u.closed:
+			e.requestStop(stopRequest{})
+			<-e.closed
+		case <-e.closed:
 		}
 		h.wait()
 		close(r.done)
@@ -83,13 +83,13 @@ func (t *Topology) AddTo(ctx context.Context, router *message.Router) (*Running,
 
 func (t *Topology) handlerName(s sourceNode) string { return t.name + "/" + s.node().name }
 
-func newSubscriber(u *unit, s sourceNode) *subscriber {
-	return &subscriber{u: u, src: s, out: make(chan *message.Message)}
+func newSubscriber(e *engine, s sourceNode) *subscriber {
+	return &subscriber{e: e, src: s, out: make(chan *message.Message)}
 }
 
 // Running is a topology that was started.
 type Running struct {
-	u    *unit
+	e    *engine
 	done chan struct{}
 }
 
@@ -100,7 +100,7 @@ func (r *Running) Done() <-chan struct{} { return r.done }
 func (r *Running) Err() error {
 	select {
 	case <-r.done:
-		return r.u.failure()
+		return r.e.failure()
 	default:
 		return nil
 	}
@@ -120,7 +120,7 @@ func (r *Running) Stop(ctx context.Context, opts ...StopOption) error {
 	for _, o := range opts {
 		o(&req)
 	}
-	r.u.requestStop(req)
+	r.e.requestStop(req)
 	select {
 	case <-r.done:
 		return r.Err()
@@ -131,68 +131,79 @@ func (r *Running) Stop(ctx context.Context, opts ...StopOption) error {
 
 // Abort ends the topology at once, without a last epoch, as a crash would: for tests.
 func (r *Running) Abort() {
-	r.u.fail(&NodeError{Topology: r.u.t.name, Err: errAborted})
+	r.e.fail(&NodeError{Topology: r.e.t.name, Err: errAborted})
 	<-r.done
 }
 
-// Epoch ends the epoch now and returns when it is committed.
+// Epoch ends the epoch now, of every unit, and returns when all are committed.
 func (r *Running) Epoch(ctx context.Context) error {
-	done := make(chan struct{})
-	if !r.u.do(func() {
-		r.u.afterCommit = append(r.u.afterCommit, func() { close(done) })
-		r.u.kickNow(triggerManual)
-	}) {
-		return r.u.stoppedErr()
-	}
-	select {
-	case <-done:
-		return nil
-	case <-r.u.closed:
-		return r.u.stoppedErr()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// Ready returns when the state is restored and every partition that the sources have named so far is being read.
-func (r *Running) Ready(ctx context.Context) error {
-	for {
-		parts := 0
-		if !r.u.do(func() { parts = len(r.u.parts) }) {
-			return r.u.stoppedErr()
+	var waits []chan struct{}
+	for _, u := range r.e.all() {
+		done := make(chan struct{})
+		if u.do(func() {
+			u.afterCommit = append(u.afterCommit, func() { close(done) })
+			u.kickNow(triggerManual)
+		}) {
+			waits = append(waits, done)
+		} else if u == r.e.root {
+			return r.e.stoppedErr()
 		}
-		if parts > 0 {
-			return nil
-		}
+	}
+	for _, done := range waits {
 		select {
-		case <-r.u.added:
-		case <-r.u.closed:
-			return r.u.stoppedErr()
+		case <-done:
+		case <-r.e.closed:
+			return r.e.stoppedErr()
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
+	return nil
+}
+
+// Ready returns when the state is restored and every partition that the sources have named so far is being read.
+func (r *Running) Ready(ctx context.Context) error {
+	select {
+	case <-r.e.added:
+	case <-r.e.closed:
+		return r.e.stoppedErr()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if !r.e.root.do(func() {}) {
+		return r.e.stoppedErr()
+	}
+	return nil
 }
 
 // Idle returns when everything that the sources have emitted is processed and nothing is in flight. More may come in right after.
 func (r *Running) Idle(ctx context.Context) error {
+	for _, u := range r.e.all() {
+		if err := u.idle(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (u *unit) idle(ctx context.Context) error {
 	for {
 		var err error
 		left := int64(0)
-		if !r.u.do(func() {
-			err = r.u.drain()
-			left = r.u.handed.Load()
-			r.u.resume()
+		if !u.do(func() {
+			err = u.drain()
+			left = u.handed.Load()
+			u.resume()
 		}) {
-			return r.u.stoppedErr()
+			return u.stoppedErr()
 		}
 		if err != nil || left == 0 {
 			return err
 		}
 		select {
-		case <-r.u.handedQ:
-		case <-r.u.ctx.Done():
-			return r.u.stoppedErr()
+		case <-u.handedQ:
+		case <-u.engine.ctx.Done():
+			return u.stoppedErr()
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -202,29 +213,39 @@ func (r *Running) Idle(ctx context.Context) error {
 // Pending is how many inputs wait for answers in async operators, as Idle leaves them.
 func (r *Running) Pending() int {
 	n := 0
-	r.u.do(func() {
-		for _, t := range r.u.tasks {
-			if t.async != nil {
-				n += t.async.size()
+	for _, u := range r.e.all() {
+		u.do(func() {
+			for _, t := range u.tasks {
+				if t.async != nil {
+					n += t.async.size()
+				}
 			}
-		}
-	})
+		})
+	}
 	return n
 }
 
 // Counters returns the counters of all nodes, those of connectors included, sorted by node and name.
-func (r *Running) Counters() []Counter { return r.u.counterList() }
+func (r *Running) Counters() []Counter { return r.e.counterList() }
 
 // Lag sums what the sources say their systems hold beyond what was read.
 func (r *Running) Lag() int64 {
 	var n int64
-	r.u.do(func() {
-		for _, p := range r.u.parts {
-			n += p.lag.Load()
-		}
-	})
+	for _, u := range r.e.all() {
+		u.do(func() {
+			for _, p := range u.parts {
+				n += p.lag.Load()
+			}
+		})
+	}
 	return n
 }
 
 // Unacked is how many source records are read and not yet durable.
-func (r *Running) Unacked() int64 { return r.u.accepted.Load() - r.u.committed.Load() }
+func (r *Running) Unacked() int64 {
+	var n int64
+	for _, u := range r.e.all() {
+		n += u.accepted.Load() - u.committed.Load()
+	}
+	return n
+}

@@ -254,7 +254,7 @@ func (s *Set[ID]) collect(w *changes) {
 		hi = binary.BigEndian.AppendUint64(hi, orderedTime(n))
 		// At an epoch all tasks have seen the same watermark, so the first one may delete the generation of all, those that a run
 		// with another parallelism wrote included; an eviction is a task's own.
-		if s.s.lo == 0 && !d.evicted {
+		if s.s.lo == 0 && s.s.u.scope < 0 && !d.evicted {
 			w.deleteRange(lo, binary.BigEndian.AppendUint64(nodePrefix(s.s.id, s.space), orderedTime(n)+1))
 		} else {
 			w.deleteRange(binary.BigEndian.AppendUint16(lo, uint16(s.s.lo)), binary.BigEndian.AppendUint16(hi, uint16(s.s.lo)+1))

@@ -86,6 +86,9 @@ type SourceRuntime struct {
 	Node     string
 	Clock    Clock
 	Log      *slog.Logger
+	// CoPartitioned: state is kept by partition, so that all records of a key must stay in one. A source that can tell when keys have
+	// moved to other partitions must then stop with the cure.
+	CoPartitioned bool
 	// Count adds n to a counter of the node, for what the engine cannot see (reconnects, records dropped by the broker). Names are
 	// snake_case. It is safe for concurrent use.
 	Count func(name string, n int64)

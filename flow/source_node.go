@@ -53,6 +53,7 @@ type partition struct {
 	sub  *subscriber
 	p    Partition
 	t    *task
+	u    *unit
 	read func(ctx context.Context, from Position) error
 	end  func() parcel // the message that ends the partition's stream
 
@@ -74,12 +75,12 @@ type partition struct {
 	pumped  chan struct{}
 	readEnd chan struct{}
 	cancel  context.CancelFunc
-	ended   bool
+	ended   atomic.Bool
 	seq     uint64
 }
 
 func (s *sourceImpl[T]) newPartition(u *unit, sub *subscriber, p Partition) *partition {
-	part := &partition{src: s, sub: sub, p: p, pump: make(chan *delivery), pumped: make(chan struct{}), readEnd: make(chan struct{})}
+	part := &partition{src: s, sub: sub, u: u, p: p, pump: make(chan *delivery), pumped: make(chan struct{}), readEnd: make(chan struct{})}
 	t := u.newTask(s.n.name+"/"+p.ID, 0)
 	t.part = part
 	part.t = t
@@ -238,7 +239,7 @@ type deliveryKey struct{}
 
 // subscriber is the message.Subscriber of one source on the router.
 type subscriber struct {
-	u    *unit
+	e    *engine
 	src  sourceNode
 	out  chan *message.Message
 	once sync.Once
@@ -249,12 +250,12 @@ type subscriber struct {
 // Subscribe is called once by the router. It returns at once; connecting is the source's work. The end of ctx is that of the router or of the
 // handler: the topology stops, and the router ends this channel when it has.
 func (s *subscriber) Subscribe(ctx context.Context, _ string) (<-chan *message.Message, error) {
-	s.u.subscribed(ctx)
+	s.e.subscribed(ctx)
 	go func() {
 		select {
 		case <-ctx.Done():
-			s.u.requestStop(stopRequest{})
-		case <-s.u.closed:
+			s.e.requestStop(stopRequest{})
+		case <-s.e.closed:
 		}
 	}()
 	return s.out, nil
@@ -262,8 +263,8 @@ func (s *subscriber) Subscribe(ctx context.Context, _ string) (<-chan *message.M
 
 // Close is called when the handler or the router ends: the topology stops, its last epoch included.
 func (s *subscriber) Close() error {
-	s.u.requestStop(stopRequest{})
-	<-s.u.closed
+	s.e.requestStop(stopRequest{})
+	<-s.e.closed
 	return nil
 }
 
@@ -387,15 +388,15 @@ func (s *subscriber) handle(msg *message.Message) error {
 	if d.accepted.CompareAndSwap(false, true) {
 		select {
 		case d.part.t.box <- d.m:
-		case <-s.u.ctx.Done():
-			s.u.finished()
-			return s.u.stoppedErr()
+		case <-s.e.ctx.Done():
+			d.part.u.finished()
+			return s.e.stoppedErr()
 		}
 	}
 	select {
 	case <-d.done:
 		return nil
-	case <-s.u.ctx.Done():
-		return s.u.stoppedErr()
+	case <-s.e.ctx.Done():
+		return s.e.stoppedErr()
 	}
 }

@@ -43,6 +43,7 @@ type task struct {
 	children []*task
 
 	exchange *exchange // of a worker
+	behind   *exchange // of a worker whose async operator this task begins with
 	gate     *gate
 	entry    any // *exchangeWorker, or the receiver[T] of a source partition
 	part     *partition

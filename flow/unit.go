@@ -16,9 +16,8 @@ import (
 	"github.com/millrace-stream/millrace/flow/state"
 )
 
-// unit runs a topology: tasks, sources, and the epochs that bind them. One goroutine, the coordinator, owns the epochs; it alone
-// pauses, collects and changes which tasks there are.
-type unit struct {
+// engine runs a topology: what all of its units share. The root unit's coordinator starts and stops it.
+type engine struct {
 	t   *Topology
 	log *slog.Logger
 	ctx context.Context
@@ -32,22 +31,54 @@ type unit struct {
 	storeDB    state.DB
 	storeID    string
 	generation uint64
-	epoch      uint64
 	seed       uint64
 	registry   *registry
 	cold       bool // the store had no committed epoch
 
+	// root is the unit of the whole topology, or, of a co-partitioned one, only the keeper of the list of units: one per partition.
+	root   *unit
+	unitMu sync.Mutex
+	units  []*unit
+	co     bool
+
 	exchanges map[int]*exchange
-	tasks     []*task
-	parts     []*partition
+	couriers  map[sinkNode]*courier
+	gates     map[*node]*asyncGate // of async operators, as they are restored
 	subs      []*subscriber
 	stats     map[*node]*nodeStats
+	added     chan struct{} // closed when the first partitions are there
+	addedOnce sync.Once
+	subbed    atomic.Int32
+	allSub    chan struct{}
+	closed    chan struct{} // everything has ended
+	err       error
+	errOnce   sync.Once
+	errMu     sync.Mutex
+	stopped   atomic.Bool
+	wg        sync.WaitGroup // sources' goroutines
+	running   atomic.Int32   // sources whose Run has not returned
+
+	deadMu     sync.Mutex
+	deadW      map[*sinkImpl[DeadLetter]]SinkWriter[DeadLetter]
+	hookMu     sync.Mutex
+	countersMu sync.Mutex
+	counters   map[string]int64
+}
+
+// unit is what has epochs of its own: tasks that hang together, and the partitions that feed them. One goroutine, the coordinator,
+// owns the epochs; it alone pauses, collects and changes which tasks there are.
+type unit struct {
+	*engine
+	name  string // the partition of a co-partitioned topology's unit
+	scope int    // its number, -1 in other topologies
+
+	epoch uint64
+	tasks []*task
+	parts []*partition
 
 	inflight  atomic.Int64
 	handed    atomic.Int64 // batches that sources have emitted and that are not processed
 	handedQ   chan struct{}
-	added     chan struct{} // closed when the first partitions are there
-	addedOnce sync.Once
 	quiet     chan struct{}
 	paused    atomic.Bool
 	accepted  atomic.Int64 // source records
@@ -55,28 +86,18 @@ type unit struct {
 	changeMu  sync.Mutex
 	changed   chan struct{} // closed and replaced when emitters should look again
 
-	kicks   chan string
-	wake    chan struct{} // records of a source with a window came in: the coordinator may have to arm its idle timer
-	cmds    chan func()
-	stops   chan stopRequest
-	spare   chan *changes
-	subbed  atomic.Int32
-	allSub  chan struct{}
-	closed  chan struct{} // everything has ended
-	err     error
-	errOnce sync.Once
-	errMu   sync.Mutex
-	stopped atomic.Bool
-	wg      sync.WaitGroup // sources' goroutines
-	running atomic.Int32   // sources whose Run has not returned
+	kicks chan string
+	wake  chan struct{} // records of a source with a window came in: the coordinator may have to arm its idle timer
+	cmds  chan func()
+	stops chan stopRequest
+	spare chan *changes
+	begun bool          // the coordinator was started
+	ended chan struct{} // it has returned
 
-	deadW       map[*sinkImpl[DeadLetter]]SinkWriter[DeadLetter]
 	lastCommit  time.Duration
 	commitBusy  bool
 	commitDone  chan commitResult
 	afterCommit []func()
-	countersMu  sync.Mutex
-	counters    map[string]int64
 }
 
 type stopRequest struct {
@@ -95,67 +116,96 @@ const (
 	triggerRemove   = "remove"
 )
 
-func newUnit(t *Topology) (*unit, error) {
-	u := &unit{
-		t: t, log: t.cfg.log.With("topology", t.name),
-		exchanges: map[int]*exchange{}, stats: map[*node]*nodeStats{}, counters: map[string]int64{},
-		quiet: make(chan struct{}, 1), handedQ: make(chan struct{}, 1), added: make(chan struct{}), changed: make(chan struct{}), kicks: make(chan string, 1), wake: make(chan struct{}, 1), cmds: make(chan func()),
-		stops: make(chan stopRequest, 16), spare: make(chan *changes, 64), allSub: make(chan struct{}), closed: make(chan struct{}),
-		commitDone: make(chan commitResult, 1), deadW: map[*sinkImpl[DeadLetter]]SinkWriter[DeadLetter]{},
+// newEngine opens the store and starts the root unit's coordinator.
+func newEngine(t *Topology) (*engine, error) {
+	e := &engine{
+		t: t, log: t.cfg.log.With("topology", t.name), co: t.coPartitioned(),
+		exchanges: map[int]*exchange{}, couriers: map[sinkNode]*courier{}, gates: map[*node]*asyncGate{}, stats: map[*node]*nodeStats{}, counters: map[string]int64{},
+		added: make(chan struct{}), allSub: make(chan struct{}), closed: make(chan struct{}), deadW: map[*sinkImpl[DeadLetter]]SinkWriter[DeadLetter]{},
 	}
-	u.ctx, u.cancel = context.WithCancel(context.Background())
-	u.readCtx, u.endRead = context.WithCancel(u.ctx)
+	e.ctx, e.cancel = context.WithCancel(context.Background())
+	e.readCtx, e.endRead = context.WithCancel(e.ctx)
 	for _, n := range t.nodes {
-		u.stats[n] = &nodeStats{}
+		e.stats[n] = &nodeStats{}
 	}
-	if err := u.openStore(); err != nil {
-		u.cancel()
+	e.root = newUnit(e, "", -1)
+	if err := e.openStore(); err != nil {
+		e.cancel()
 		if ne := (*NodeError)(nil); errors.As(err, &ne) {
 			return nil, err
 		}
 		return nil, &NodeError{Topology: t.name, Err: err}
 	}
 	for _, s := range t.sources {
-		u.subs = append(u.subs, newSubscriber(u, s))
+		e.subs = append(e.subs, newSubscriber(e, s))
 	}
-	go u.coordinate()
-	return u, nil
+	for _, s := range t.sinks {
+		e.couriers[s] = &courier{sink: s}
+	}
+	go e.coordinate()
+	return e, nil
+}
+
+func newUnit(e *engine, name string, scope int) *unit {
+	u := &unit{
+		engine: e, name: name, scope: scope,
+		quiet: make(chan struct{}, 1), handedQ: make(chan struct{}, 1), changed: make(chan struct{}), kicks: make(chan string, 1),
+		wake: make(chan struct{}, 1), cmds: make(chan func()), stops: make(chan stopRequest, 16), spare: make(chan *changes, 64),
+		ended: make(chan struct{}), commitDone: make(chan commitResult, 1),
+	}
+	e.unitMu.Lock()
+	e.units = append(e.units, u)
+	e.unitMu.Unlock()
+	return u
+}
+
+// all returns the units there are now, the root first.
+func (e *engine) all() []*unit {
+	e.unitMu.Lock()
+	defer e.unitMu.Unlock()
+	return append([]*unit(nil), e.units...)
+}
+
+func (e *engine) forget(u *unit) {
+	e.unitMu.Lock()
+	e.units = without(e.units, u)
+	e.unitMu.Unlock()
 }
 
 // fail stops the topology with an error: no last epoch, nothing acked after the last commit.
-func (u *unit) fail(err error) {
-	u.errOnce.Do(func() {
-		u.errMu.Lock()
-		u.err = err
-		u.errMu.Unlock()
+func (e *engine) fail(err error) {
+	e.errOnce.Do(func() {
+		e.errMu.Lock()
+		e.err = err
+		e.errMu.Unlock()
 		if !errors.Is(err, errAborted) {
-			u.log.Error("topology stops", "err", err)
+			e.log.Error("topology stops", "err", err)
 		}
-		u.cancel()
+		e.cancel()
 	})
 }
 
-func (u *unit) failure() error {
-	u.errMu.Lock()
-	defer u.errMu.Unlock()
-	return u.err
+func (e *engine) failure() error {
+	e.errMu.Lock()
+	defer e.errMu.Unlock()
+	return e.err
 }
 
-func (u *unit) stoppedErr() error {
-	if err := u.failure(); err != nil {
+func (e *engine) stoppedErr() error {
+	if err := e.failure(); err != nil {
 		return err
 	}
 	return ErrStopped
 }
 
-func (u *unit) statsOf(n *node) *nodeStats { return u.stats[n] }
+func (e *engine) statsOf(n *node) *nodeStats { return e.stats[n] }
 
 func (nt *nodeTask) count(name string, n int64) { nt.t.u.count(nt.node, name, n) }
 
-func (u *unit) count(node, name string, n int64) {
-	u.countersMu.Lock()
-	u.counters[node+"."+name] += n
-	u.countersMu.Unlock()
+func (e *engine) count(node, name string, n int64) {
+	e.countersMu.Lock()
+	e.counters[node+"."+name] += n
+	e.countersMu.Unlock()
 }
 
 // post sends a message to a task; it blocks while the task's queue is full.
@@ -232,22 +282,26 @@ func (u *unit) kick(why string) {
 	}
 }
 
-func (u *unit) subscribed(context.Context) {
-	if int(u.subbed.Add(1)) == len(u.subs) {
-		close(u.allSub)
+func (e *engine) subscribed(context.Context) {
+	if int(e.subbed.Add(1)) == len(e.subs) {
+		close(e.allSub)
 	}
 }
 
-func (u *unit) requestStop(r stopRequest) {
-	u.stopped.Store(true)
+func (e *engine) requestStop(r stopRequest) {
+	e.stopped.Store(true)
 	select {
-	case u.stops <- r:
+	case e.root.stops <- r:
 	default: // enough asked already
 	}
 }
 
 func (u *unit) newTask(id string, index int) *task {
-	return &task{u: u, id: id, index: index, ctx: u.ctx, box: make(chan parcel, mailboxSize), done: make(chan struct{}), quit: make(chan struct{}), lo: 0, hi: KeyGroups}
+	t := &task{u: u, id: id, index: index, ctx: u.ctx, box: make(chan parcel, mailboxSize), done: make(chan struct{}), quit: make(chan struct{}), lo: 0, hi: KeyGroups}
+	if u.scope >= 0 {
+		t.lo, t.hi = u.scope, u.scope+1
+	}
+	return t
 }
 
 func (u *unit) takeChanges() *changes {
@@ -260,37 +314,42 @@ func (u *unit) takeChanges() *changes {
 }
 
 // start opens sinks and builds the worker tasks. Nothing is read yet.
-func (u *unit) start() error {
-	for _, s := range u.t.sinks {
+func (e *engine) start() error {
+	for _, s := range e.t.sinks {
 		rt := SinkRuntime{
-			Topology: u.t.name, Node: s.node().name, Clock: u.t.cfg.clock, Log: u.log.With("node", s.node().name),
-			StoreID: u.storeID, Incarnation: u.generation,
-			RequestEpoch: func() { u.kick(triggerSink) },
-			Count:        func(name string, n int64) { u.count(s.node().name, name, n) },
+			Topology: e.t.name, Node: s.node().name, Clock: e.t.cfg.clock, Log: e.log.With("node", s.node().name),
+			StoreID: e.storeID, Incarnation: e.generation,
+			RequestEpoch: func() {
+				for _, u := range e.all() {
+					u.kick(triggerSink)
+				}
+			},
+			Count: func(name string, n int64) { e.count(s.node().name, name, n) },
 		}
-		if err := u.retry(s.node().name, "open", func(ctx context.Context) error { return s.open(ctx, rt) }); err != nil {
+		if err := e.retry(s.node().name, "open", func(ctx context.Context) error { return s.open(ctx, rt) }); err != nil {
 			return err
 		}
 	}
-	for _, d := range u.t.dead.sinks {
-		w, err := d.sink.Writer(u.ctx, TaskInfo{Generation: u.generation})
+	for _, d := range e.t.dead.sinks {
+		w, err := d.sink.Writer(e.ctx, TaskInfo{Generation: e.generation})
 		if err != nil {
-			return &NodeError{u.t.name, d.n.name, err}
+			return &NodeError{e.t.name, d.n.name, err}
 		}
-		u.deadW[d] = w
+		e.deadW[d] = w
 	}
 	// All exchanges have their tasks before any chain is built: senders look their workers up.
+	u := e.root
 	var order []*exchange
-	for _, k := range u.t.keyings {
+	for _, k := range e.t.keyings {
 		x := k.exchange()
 		if x == nil {
 			continue
 		}
 		if x.parts == 0 {
-			x.parts = u.t.cfg.parallelism
+			x.parts = e.t.cfg.parallelism
 		}
-		x.fused = x.parts == 1 && u.t.singlePartition(k)
-		u.exchanges[x.id] = x
+		x.fused = e.co || x.parts == 1 && e.t.singlePartition(k)
+		e.exchanges[x.id] = x
 		if x.fused {
 			continue
 		}
@@ -302,9 +361,9 @@ func (u *unit) start() error {
 			t.id = fmt.Sprintf("%s#%d", x.owner, i)
 			x.tasks, x.gates = append(x.tasks, t), append(x.gates, t.gate)
 		}
-		if u.db != nil {
+		if e.db != nil {
 			if err := x.restore(u); err != nil {
-				return &NodeError{u.t.name, x.owner, err}
+				return &NodeError{e.t.name, x.owner, err}
 			}
 		}
 		order = append(order, x)
@@ -322,7 +381,7 @@ func (u *unit) start() error {
 		for _, t := range x.tasks {
 			for _, t := range t.family() {
 				u.tasks = append(u.tasks, t)
-				if err := t.open(u.ctx); err != nil {
+				if err := t.open(e.ctx); err != nil {
 					return err
 				}
 			}
@@ -340,28 +399,28 @@ func (u *unit) start() error {
 			}))
 		}
 	}
-	return u.failure()
+	return e.failure()
 }
 
 // retry calls f until it succeeds or fails for good.
-func (u *unit) retry(node, what string, f func(ctx context.Context) error) error {
+func (e *engine) retry(node, what string, f func(ctx context.Context) error) error {
 	for n := 1; ; n++ {
-		err := guarded(func() error { return f(u.ctx) })
+		err := guarded(func() error { return f(e.ctx) })
 		if err == nil {
 			return nil
 		}
-		if u.ctx.Err() != nil {
-			return u.stoppedErr()
+		if e.ctx.Err() != nil {
+			return e.stoppedErr()
 		}
 		if !IsTransient(err) {
-			return &NodeError{u.t.name, node, err}
+			return &NodeError{e.t.name, node, err}
 		}
-		u.stats[u.t.byName[node]].retries.Add(1)
+		e.stats[e.t.byName[node]].retries.Add(1)
 		if n == 1 || n%12 == 0 {
-			u.log.Warn("transient error, trying again", "node", node, "doing", what, "err", err, "attempt", n)
+			e.log.Warn("transient error, trying again", "node", node, "doing", what, "err", err, "attempt", n)
 		}
-		if u.t.cfg.clock.Sleep(u.ctx, backoff(n)) != nil {
-			return u.stoppedErr()
+		if e.t.cfg.clock.Sleep(e.ctx, backoff(n)) != nil {
+			return e.stoppedErr()
 		}
 	}
 }
@@ -377,49 +436,49 @@ func guarded(f func() error) (err error) {
 }
 
 // openSources opens the sources and starts their Run.
-func (u *unit) openSources() error {
-	for _, s := range u.t.sources {
+func (e *engine) openSources() error {
+	for _, s := range e.t.sources {
 		name := s.node().name
 		rt := SourceRuntime{
-			Topology: u.t.name, Node: name, Clock: u.t.cfg.clock, Log: u.log.With("node", name),
-			Count: func(counter string, n int64) { u.count(name, counter, n) },
+			Topology: e.t.name, Node: name, Clock: e.t.cfg.clock, Log: e.log.With("node", name),
+			Count: func(counter string, n int64) { e.count(name, counter, n) }, CoPartitioned: e.co,
 		}
-		if err := u.retry(name, "open", func(ctx context.Context) error { return s.open(ctx, rt) }); err != nil {
+		if err := e.retry(name, "open", func(ctx context.Context) error { return s.open(ctx, rt) }); err != nil {
 			return err
 		}
 	}
-	for _, sub := range u.subs {
-		u.running.Add(1)
-		u.wg.Add(1)
-		go u.runSource(sub)
+	for _, sub := range e.subs {
+		e.running.Add(1)
+		e.wg.Add(1)
+		go e.runSource(sub)
 	}
 	return nil
 }
 
-func (u *unit) runSource(sub *subscriber) {
-	defer u.wg.Done()
-	a := &assign{u: u, sub: sub}
+func (e *engine) runSource(sub *subscriber) {
+	defer e.wg.Done()
+	a := &assign{e: e, sub: sub}
 	for n := 1; ; n++ {
-		err := guarded(func() error { return sub.src.run(u.readCtx, a) })
-		if u.readCtx.Err() != nil {
+		err := guarded(func() error { return sub.src.run(e.readCtx, a) })
+		if e.readCtx.Err() != nil {
 			return
 		}
 		if err == nil {
 			break
 		}
 		if !IsTransient(err) {
-			u.fail(&NodeError{u.t.name, sub.src.node().name, err})
+			e.fail(&NodeError{e.t.name, sub.src.node().name, err})
 			return
 		}
 		if n == 1 || n%12 == 0 {
-			u.log.Warn("source failed, trying again", "node", sub.src.node().name, "err", err, "attempt", n)
+			e.log.Warn("source failed, trying again", "node", sub.src.node().name, "err", err, "attempt", n)
 		}
-		if u.t.cfg.clock.Sleep(u.readCtx, backoff(n)) != nil {
+		if e.t.cfg.clock.Sleep(e.readCtx, backoff(n)) != nil {
 			return
 		}
 	}
-	u.running.Add(-1)
-	u.do(u.checkEnd)
+	e.running.Add(-1)
+	e.root.do(e.checkEnd)
 }
 
 // do runs f on the coordinator, which is then between epochs.
@@ -429,7 +488,7 @@ func (u *unit) do(f func()) bool {
 	case u.cmds <- func() { f(); close(done) }:
 	case <-u.ctx.Done():
 		return false
-	case <-u.closed:
+	case <-u.ended:
 		return false
 	}
 	<-done
@@ -437,27 +496,29 @@ func (u *unit) do(f func()) bool {
 }
 
 // checkEnd flushes the topology when every partition of every source has ended.
-func (u *unit) checkEnd() {
-	if u.running.Load() > 0 || len(u.subs) == 0 {
+func (e *engine) checkEnd() {
+	if e.running.Load() > 0 || len(e.subs) == 0 {
 		return
 	}
-	for _, p := range u.parts {
-		if !p.ended {
-			return
+	for _, u := range e.all() {
+		for _, p := range u.parts {
+			if !p.ended.Load() {
+				return
+			}
 		}
 	}
-	u.requestStop(stopRequest{flush: true})
+	e.requestStop(stopRequest{flush: true})
 }
 
-// assign is a source's view of the unit.
+// assign is a source's view of the engine.
 type assign struct {
-	u   *unit
+	e   *engine
 	sub *subscriber
 }
 
 func (a *assign) Add(ps ...Partition) error {
 	var err error
-	if !a.u.do(func() { err = a.u.addPartitions(a.sub, ps) }) {
+	if !a.e.root.do(func() { err = a.e.addPartitions(a.sub, ps) }) {
 		return ErrStopped
 	}
 	return err
@@ -465,61 +526,43 @@ func (a *assign) Add(ps ...Partition) error {
 
 func (a *assign) Remove(ctx context.Context, ps ...Partition) error {
 	for _, p := range ps {
-		if err := a.u.removePartition(ctx, a.sub, p); err != nil {
+		if err := a.e.removePartition(ctx, a.sub, p); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// addPartitions builds the tasks of new partitions and starts reading. It runs on the coordinator.
-func (u *unit) addPartitions(sub *subscriber, ps []Partition) error {
-	if u.readCtx.Err() != nil {
+// addPartitions builds the tasks of new partitions and starts reading. It runs on the root coordinator.
+func (e *engine) addPartitions(sub *subscriber, ps []Partition) error {
+	if e.readCtx.Err() != nil {
 		return ErrStopped
 	}
-	if err := u.drain(); err != nil {
-		return err
+	if !e.co {
+		if err := e.root.drain(); err != nil {
+			return err
+		}
+		defer e.root.resume()
 	}
-	defer u.resume()
-	name := sub.src.node().name
-	u.registry.keep(name)
+	e.registry.keep(sub.src.node().name)
 	var fresh []*partition
 	for _, p := range ps {
-		if u.partition(sub.src, p.ID) != nil {
-			return fmt.Errorf("partition %q is assigned already", p.ID)
-		}
-		from, known, err := u.position(name, p.ID)
+		part, err := e.addPartition(sub, p)
 		if err != nil {
 			return err
 		}
-		if !known {
-			if !p.Committed.IsZero() && u.t.stateful() && u.db != nil && u.cold && !u.t.cfg.allowColdStart && !u.t.cfg.drop[u.t.name] {
-				err := &NodeError{u.t.name, name, fmt.Errorf("%w: the broker knows position %d of partition %s, but the store has no state for this topology; bring the store's directory here, or set flow.AllowColdStart() to start empty", ErrStateElsewhere, p.Committed.Offset, p.ID)}
-				u.fail(err)
-				return err
-			}
-			from = p.Committed
-		}
-		part := sub.src.newPartition(u, sub, p)
-		part.pos, part.emitted, part.ackedPos = from, from, from
-		if u.db != nil {
-			for _, c := range part.t.clocks {
-				if err := c.restoreClock(); err != nil {
-					return &NodeError{u.t.name, name, err}
-				}
-			}
-		}
-		for _, t := range part.t.family() {
-			u.tasks = append(u.tasks, t)
-			if err := t.open(u.ctx); err != nil {
-				u.fail(err)
-				return err
-			}
-		}
 		fresh = append(fresh, part)
-		u.parts = append(u.parts, part)
+	}
+	if err := e.storeNodes(); err != nil {
+		e.fail(err)
+		return err
 	}
 	for _, part := range fresh {
+		u := part.u
+		if e.co {
+			u.begun = true
+			go u.coordinate()
+		}
 		for _, t := range part.t.family() {
 			t.start()
 		}
@@ -531,19 +574,70 @@ func (u *unit) addPartitions(sub *subscriber, ps []Partition) error {
 	}
 	for _, part := range fresh {
 		var ctx context.Context
-		ctx, part.cancel = context.WithCancel(u.readCtx)
-		go part.pumpLoop(u)
-		u.wg.Add(1)
-		go u.readPartition(ctx, part)
+		ctx, part.cancel = context.WithCancel(e.readCtx)
+		go part.pumpLoop(part.u)
+		e.wg.Add(1)
+		go part.u.readPartition(ctx, part)
 	}
-	u.addedOnce.Do(func() { close(u.added) })
+	e.addedOnce.Do(func() { close(e.added) })
 	return nil
 }
 
-func (u *unit) partition(src sourceNode, id string) *partition {
-	for _, p := range u.parts {
-		if p.src == src && p.p.ID == id {
-			return p
+// addPartition builds one partition's tasks, in a unit of their own where the topology is co-partitioned.
+func (e *engine) addPartition(sub *subscriber, p Partition) (*partition, error) {
+	name := sub.src.node().name
+	if e.partition(sub.src, p.ID) != nil {
+		return nil, fmt.Errorf("partition %q is assigned already", p.ID)
+	}
+	from, known, err := e.position(name, p.ID)
+	if err != nil {
+		return nil, err
+	}
+	if !known {
+		if !p.Committed.IsZero() && e.t.stateful() && e.db != nil && (e.cold || e.co) && !e.t.cfg.allowColdStart && !e.t.cfg.drop[e.t.name] {
+			err := &NodeError{e.t.name, name, fmt.Errorf("%w: the broker knows position %d of partition %s, but the store has no state for this topology; bring the store's directory here, or set flow.AllowColdStart() to start empty", ErrStateElsewhere, p.Committed.Offset, p.ID)}
+			e.fail(err)
+			return nil, err
+		}
+		from = p.Committed
+	}
+	u := e.root
+	if e.co {
+		scope, err := e.registry.scope(p.ID)
+		if err != nil {
+			err = &NodeError{e.t.name, name, err}
+			e.fail(err)
+			return nil, err
+		}
+		u = newUnit(e, p.ID, scope)
+		u.epoch = e.root.epoch
+	}
+	part := sub.src.newPartition(u, sub, p)
+	part.pos, part.emitted, part.ackedPos = from, from, from
+	if e.db != nil {
+		for _, c := range part.t.clocks {
+			if err := c.restoreClock(); err != nil {
+				return nil, &NodeError{e.t.name, name, err}
+			}
+		}
+	}
+	for _, t := range part.t.family() {
+		u.tasks = append(u.tasks, t)
+		if err := t.open(e.ctx); err != nil {
+			e.fail(err)
+			return nil, err
+		}
+	}
+	u.parts = append(u.parts, part)
+	return part, nil
+}
+
+func (e *engine) partition(src sourceNode, id string) *partition {
+	for _, u := range e.all() {
+		for _, p := range u.parts {
+			if p.src == src && p.p.ID == id {
+				return p
+			}
 		}
 	}
 	return nil
@@ -593,14 +687,15 @@ func (u *unit) readPartition(ctx context.Context, p *partition) {
 	case <-u.ctx.Done():
 		return
 	}
-	go u.do(func() { p.ended = true; u.checkEnd() })
+	p.ended.Store(true)
+	go u.root.do(u.checkEnd)
 }
 
 // removePartition stops reading a partition and waits until what it emitted is durable.
-func (u *unit) removePartition(ctx context.Context, sub *subscriber, p Partition) error {
+func (e *engine) removePartition(ctx context.Context, sub *subscriber, p Partition) error {
 	var part *partition
 	committed := make(chan struct{})
-	if !u.do(func() { part = u.partition(sub.src, p.ID) }) {
+	if !e.root.do(func() { part = e.partition(sub.src, p.ID) }) {
 		return ErrStopped
 	}
 	if part == nil {
@@ -612,6 +707,7 @@ func (u *unit) removePartition(ctx context.Context, sub *subscriber, p Partition
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	u := part.u
 	if !u.do(func() {
 		u.afterCommit = append(u.afterCommit, func() { close(committed) })
 		u.kickNow(triggerRemove)
@@ -622,8 +718,19 @@ func (u *unit) removePartition(ctx context.Context, sub *subscriber, p Partition
 	case <-committed:
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-u.ctx.Done():
+	case <-e.ctx.Done():
 		return ErrStopped
+	}
+	if e.co {
+		u.stops <- stopRequest{}
+		<-u.ended
+		e.root.do(func() {
+			for _, t := range u.tasks {
+				t.stop()
+			}
+			e.forget(u)
+		})
+		return nil
 	}
 	u.do(func() {
 		if u.drain() != nil {
@@ -638,7 +745,6 @@ func (u *unit) removePartition(ctx context.Context, sub *subscriber, p Partition
 			u.tasks = without(u.tasks, t)
 		}
 		u.parts = without(u.parts, part)
-		u.tasks = without(u.tasks, part.t)
 	})
 	return nil
 }
@@ -697,29 +803,29 @@ func (u *unit) resume() {
 
 // --- store ---
 
-func (u *unit) openStore() error {
-	cfg := &u.t.cfg
+func (e *engine) openStore() error {
+	cfg := &e.t.cfg
 	var id [8]byte
 	if _, err := rand.Read(id[:]); err != nil {
 		return err
 	}
-	u.storeID, u.cold = hex.EncodeToString(id[:]), true
-	u.seed = binary.LittleEndian.Uint64(id[:])
-	u.generation = firstGeneration(cfg.clock.Now())
-	u.registry = newRegistry()
+	e.storeID, e.cold = hex.EncodeToString(id[:]), true
+	e.seed = binary.LittleEndian.Uint64(id[:])
+	e.generation = firstGeneration(cfg.clock.Now())
+	e.registry = newRegistry()
 	if cfg.store == nil {
 		return nil
 	}
-	db, err := cfg.store.Open(u.t.name)
+	db, err := cfg.store.Open(e.t.name)
 	if err != nil {
 		return err
 	}
-	u.storeDB = db
+	e.storeDB = db
 	if !cfg.store.Durable() {
 		return nil
 	}
-	u.db = db
-	if err := u.loadMeta(); err != nil {
+	e.db = db
+	if err := e.loadMeta(); err != nil {
 		_ = db.Close()
 		return err
 	}
@@ -735,9 +841,9 @@ func firstGeneration(now time.Time) uint64 {
 
 func metaKey(name string) []byte { return append([]byte{prefixMeta}, name...) }
 
-func (u *unit) loadMeta() error {
-	if u.t.cfg.drop[u.t.name] {
-		b := u.db.NewBatch()
+func (e *engine) loadMeta() error {
+	if e.t.cfg.drop[e.t.name] {
+		b := e.db.NewBatch()
 		b.DeleteRange([]byte{prefixMeta}, []byte{prefixMeta + 1})
 		b.DeleteRange([]byte{prefixPosition}, []byte{prefixPosition + 1})
 		b.DeleteRange([]byte{prefixValve}, []byte{prefixValve + 1})
@@ -746,75 +852,89 @@ func (u *unit) loadMeta() error {
 			return err
 		}
 	}
-	if _, ok, err := u.db.Get(metaKey("finished")); err != nil {
+	if _, ok, err := e.db.Get(metaKey("finished")); err != nil {
 		return err
 	} else if ok {
-		return fmt.Errorf("%w: its run was flushed to the end, open windows included; start it under a new name, or with flow.DropState(%q)", ErrFinished, u.t.name)
+		return fmt.Errorf("%w: its run was flushed to the end, open windows included; start it under a new name, or with flow.DropState(%q)", ErrFinished, e.t.name)
 	}
-	id, ok, err := u.db.Get(metaKey("store"))
+	id, ok, err := e.db.Get(metaKey("store"))
 	if err != nil {
 		return err
 	}
 	if ok {
-		u.storeID = string(id)
+		e.storeID = string(id)
 	}
-	raw, _ := hex.DecodeString(u.storeID)
+	raw, _ := hex.DecodeString(e.storeID)
 	if len(raw) == 8 {
-		u.seed = binary.LittleEndian.Uint64(raw)
+		e.seed = binary.LittleEndian.Uint64(raw)
 	}
-	if b, ok, err := u.db.Get(metaKey("incarnation")); err != nil {
+	if b, ok, err := e.db.Get(metaKey("incarnation")); err != nil {
 		return err
 	} else if ok && len(b) == 8 {
-		u.generation = max(u.generation, binary.BigEndian.Uint64(b)+1)
+		e.generation = max(e.generation, binary.BigEndian.Uint64(b)+1)
 	}
-	if b, ok, err := u.db.Get(metaKey("epoch")); err != nil {
+	if b, ok, err := e.db.Get(metaKey("epoch")); err != nil {
 		return err
 	} else if ok && len(b) == 8 {
-		u.epoch, u.cold = binary.BigEndian.Uint64(b), false
+		e.root.epoch, e.cold = binary.BigEndian.Uint64(b), false
 	}
-	b, _, err := u.db.Get(metaKey("nodes"))
+	b, _, err := e.db.Get(metaKey("nodes"))
 	if err != nil {
 		return err
 	}
-	if err := u.registry.load(b, u.t); err != nil {
+	if err := e.registry.load(b, e.t); err != nil {
 		return err
 	}
-	batch := u.db.NewBatch()
-	for _, id := range u.registry.dropped {
+	batch := e.db.NewBatch()
+	for _, id := range e.registry.dropped {
 		batch.DeleteRange(nodePrefix(id, 0)[:3], nodePrefix(id+1, 0)[:3])
 	}
-	batch.Put(metaKey("store"), []byte(u.storeID))
-	batch.Put(metaKey("incarnation"), binary.BigEndian.AppendUint64(nil, u.generation))
-	batch.Put(metaKey("nodes"), u.registry.encode())
+	batch.Put(metaKey("store"), []byte(e.storeID))
+	batch.Put(metaKey("incarnation"), binary.BigEndian.AppendUint64(nil, e.generation))
+	batch.Put(metaKey("nodes"), e.registry.encode())
 	return errors.Join(batch.Commit(), batch.Close())
 }
 
-func (u *unit) nodeID(name string) uint16 { return u.registry.id(name) }
-
-// checkFingerprint compares what a node's state is now with what the store holds.
-func (u *unit) checkFingerprint(s *nodeState) error {
-	if u.db == nil {
+// storeNodes writes the list of nodes and scopes at once, where epochs of several units commit side by side: none of them may use a
+// number that is not stored yet.
+func (e *engine) storeNodes() error {
+	if !e.co || e.db == nil || !e.registry.takeChanged() {
 		return nil
 	}
-	return u.registry.check(u.t.name, s)
+	b := e.db.NewBatch()
+	b.Put(metaKey("nodes"), e.registry.encode())
+	if err := errors.Join(b.Commit(), b.Close()); err != nil {
+		return &NodeError{Topology: e.t.name, Err: fmt.Errorf("the store did not take the list of nodes: %w", err)}
+	}
+	return nil
 }
 
-func (u *unit) positionKey(source, partition string) []byte {
+func (e *engine) nodeID(name string) uint16 { return e.registry.id(name) }
+
+// checkFingerprint compares what a node's state is now with what the store holds.
+func (e *engine) checkFingerprint(s *nodeState) error {
+	if e.db == nil {
+		return nil
+	}
+	return e.registry.check(e.t.name, s)
+}
+
+func (e *engine) positionKey(source, partition string) []byte {
 	k := []byte{prefixPosition}
-	k = binary.BigEndian.AppendUint16(k, u.nodeID(source))
+	k = binary.BigEndian.AppendUint16(k, e.nodeID(source))
 	return append(k, partition...)
 }
 
-func (u *unit) position(source, partition string) (p Position, known bool, err error) {
-	if u.db == nil {
+func (e *engine) position(source, partition string) (p Position, known bool, err error) {
+	if e.db == nil {
 		return p, false, nil
 	}
-	b, ok, err := u.db.Get(u.positionKey(source, partition))
+	b, ok, err := e.db.Get(e.positionKey(source, partition))
 	if err != nil || !ok {
 		return p, false, err
 	}
 	if len(b) < 8 {
-		return p, false, &NodeError{u.t.name, source, errCorrupt}
+		return p, false, &NodeError{e.t.name, source, errCorrupt}
 	}
 	return Position{Offset: int64(binary.BigEndian.Uint64(b)), Token: string(b[8:])}, true, nil
 }
@@ -826,14 +946,14 @@ type Counter struct {
 }
 
 // counterList returns all counters, sorted.
-func (u *unit) counterList() []Counter {
+func (e *engine) counterList() []Counter {
 	var l []Counter
 	add := func(node, name string, v int64) {
 		if v != 0 {
 			l = append(l, Counter{node, name, v})
 		}
 	}
-	for n, s := range u.stats {
+	for n, s := range e.stats {
 		add(n.name, "in", s.in.Load())
 		add(n.name, "out", s.out.Load())
 		add(n.name, "errors", s.errors.Load())
@@ -841,8 +961,8 @@ func (u *unit) counterList() []Counter {
 		add(n.name, "dropped", s.dropped.Load())
 		add(n.name, "dead_letters", s.deadLetters.Load())
 	}
-	u.countersMu.Lock()
-	for k, v := range u.counters {
+	e.countersMu.Lock()
+	for k, v := range e.counters {
 		for i := len(k) - 1; i >= 0; i-- {
 			if k[i] == '.' {
 				add(k[:i], k[i+1:], v)
@@ -850,7 +970,7 @@ func (u *unit) counterList() []Counter {
 			}
 		}
 	}
-	u.countersMu.Unlock()
+	e.countersMu.Unlock()
 	sort.Slice(l, func(i, j int) bool {
 		if l[i].Node != l[j].Node {
 			return l[i].Node < l[j].Node

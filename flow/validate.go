@@ -59,6 +59,7 @@ func (t *Topology) Validate() error {
 	if len(t.dead.port.consumers) > 0 {
 		add("", "the dead letters go through an operator", "only flow.To may follow DeadLetters()")
 	}
+	ps = append(ps, t.mixed()...)
 	ps = append(ps, t.repeats()...)
 	if len(ps) == 0 {
 		return nil

@@ -68,7 +68,7 @@ func TestValveConformanceRestored(t *testing.T) {
 			reg := newRegistry()
 			start := func(db mapDB) (*exchange, []int) {
 				x := &exchange{owner: "node", nodes: []string{"node"}, ins: map[string]int{}, gates: []*gate{{}}}
-				require.NoError(t, x.restore(&unit{db: db, registry: reg}))
+				require.NoError(t, x.restore(&unit{engine: &engine{db: db, registry: reg}, scope: -1}))
 				ins := make([]int, c.Inputs)
 				for i := range ins {
 					ins[i] = x.input(fmt.Sprint("sender/", i))
@@ -91,7 +91,7 @@ func TestValveConformanceRestored(t *testing.T) {
 					emit(m)
 				})
 				var w changes
-				x.collect(&unit{registry: reg}, &w)
+				x.collect(&unit{engine: &engine{registry: reg}, scope: -1}, &w)
 				w.replay(mapBatch(db))
 				x, ins = start(db)
 				v = &x.gates[0].valve

@@ -69,16 +69,22 @@ func timed(t *flow.Topology, src flow.Source[Event]) flow.Stream[Event] {
 }
 
 // Source makes events of a job, n of them, in one partition.
-func Source(g *workload.Generator, n int64) flow.Source[Event] { return &source{g: g, n: n} }
+func Source(g *workload.Generator, n int64) flow.Source[Event] { return InBatches(g, n, flow.MaxBatch) }
+
+// InBatches is Source with batches of at most size events.
+func InBatches(g *workload.Generator, n int64, size int) flow.Source[Event] {
+	return &source{g: g, n: n, size: int64(size)}
+}
 
 // Endless makes n events and then waits: the stream does not end.
 func Endless(g *workload.Generator, n int64) flow.Source[Event] {
-	return &source{g: g, n: n, waits: true}
+	return &source{g: g, n: n, size: flow.MaxBatch, waits: true}
 }
 
 type source struct {
 	g     *workload.Generator
 	n     int64
+	size  int64
 	waits bool
 }
 
@@ -95,7 +101,7 @@ func (s *source) Run(_ context.Context, a flow.Assign) error {
 func (s *source) Read(ctx context.Context, _ flow.Partition, from flow.Position, in *flow.Intake[Event]) error {
 	for i := from.Offset; i < s.n; {
 		b := in.Buffer()
-		b = b[:min(int64(flow.MaxBatch), s.n-i)]
+		b = b[:min(s.size, s.n-i)]
 		for j := range b {
 			s.g.Fill(i, &b[j].Value)
 			b[j].Time = flow.None

@@ -2,6 +2,7 @@ package jobs_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"syscall"
@@ -124,17 +125,20 @@ func BenchmarkB1mDurable(b *testing.B) {
 	}
 }
 
-// BenchmarkExchange measures what one KeyBy exchange costs per record: job D's shape with the exchange, two workers, against the
-// same without.
+// BenchmarkExchange measures what one KeyBy exchange costs per record: the smallest keyed job with the exchange, two workers, less the
+// same without, by batches of the source.
 func BenchmarkExchange(b *testing.B) {
-	for name, par := range map[string]int{"fused": 1, "exchanged": 2} {
-		b.Run(name, func(b *testing.B) {
-			g := workload.New(workload.B10k())
-			b.ReportAllocs()
-			defer cpu(b)()
-			t := flow.New("job", quiet(), flow.WithStore(state.InMemory()), flow.WithParallelism(par))
-			jobs.Count(t, jobs.Source(g, int64(b.N)))
-			require.NoError(b, t.Run(context.Background()))
-		})
+	for _, size := range []int{256, flow.MaxBatch} {
+		for _, par := range []int{1, 2} {
+			name := fmt.Sprintf("batch=%d/%s", size, map[int]string{1: "fused", 2: "exchanged"}[par])
+			b.Run(name, func(b *testing.B) {
+				g := workload.New(workload.B10k())
+				b.ReportAllocs()
+				defer cpu(b)()
+				t := flow.New("job", quiet(), flow.WithStore(state.InMemory()), flow.WithParallelism(par))
+				jobs.Count(t, jobs.InBatches(g, int64(b.N), size))
+				require.NoError(b, t.Run(context.Background()))
+			})
+		}
 	}
 }
