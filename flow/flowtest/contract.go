@@ -169,6 +169,12 @@ func (l *logBook) showIn(t testing.TB) {
 	})
 }
 
+// leftOut says what a check lacks, or the rest of it.
+func leftOut(t testing.TB, what string) {
+	t.Helper()
+	t.Logf("left out: the case has not %s", what)
+}
+
 // unique is a name that no other run has.
 func unique() string { return "contract-" + strings.ToLower(rand.Text())[:12] }
 

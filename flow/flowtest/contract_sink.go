@@ -20,7 +20,10 @@ type SinkSetup[T any] struct {
 	// Wrong are sinks with a wrong configuration, by a word that Open's error must contain: the field's name, say.
 	Wrong map[string]func() flow.Sink[T]
 
-	// Unordered says that the records of one writer are not stored in the order in which they were written.
+	// Key says which records of one writer are stored in the order in which they were written: those of one key. Defaults to all
+	// of them.
+	Key func(id int) string
+	// Unordered says that none are.
 	Unordered bool
 	// Repeats says that a block whose delivery ended without an answer may be stored twice. Without it every record is there once.
 	Repeats bool
@@ -89,7 +92,7 @@ func SinkContract[T any](t *testing.T, setup SinkSetup[T]) {
 	}
 }
 
-// sinkCheck is one promise. A check for which a case has not what it needs is passed.
+// sinkCheck is one promise. A check for which a case has not what it needs says so and passes.
 type sinkCheck[T any] struct {
 	name  string
 	alone bool

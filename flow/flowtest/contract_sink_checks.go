@@ -361,6 +361,7 @@ func (o *oneAtATime[T]) Deliver(ctx context.Context, blocks []flow.Block) ([]flo
 func opensWithout[T any](t testing.TB, s *SinkSetup[T]) {
 	p := newTarget(t, s)
 	if p.Network == nil {
+		leftOut(t, "a Network")
 		return
 	}
 	p.Network.Cut()
@@ -390,6 +391,7 @@ func opensWithout[T any](t testing.TB, s *SinkSetup[T]) {
 func errorIsTransient[T any](t testing.TB, s *SinkSetup[T]) {
 	p := newTarget(t, s)
 	if p.Network == nil {
+		leftOut(t, "a Network")
 		return
 	}
 	r := p.start()
@@ -416,6 +418,7 @@ func errorIsTransient[T any](t testing.TB, s *SinkSetup[T]) {
 func faultInDelivery[T any](t testing.TB, s *SinkSetup[T], f fault) {
 	p := newTarget(t, s)
 	if p.Network == nil {
+		leftOut(t, "a Network")
 		return
 	}
 	r := p.start()

@@ -282,16 +282,20 @@ func (p *target[T]) storedInOrder() {
 	if p.setup.Unordered {
 		return
 	}
-	last, seen := -1, map[int]bool{}
+	last, seen := map[string]int{}, map[int]bool{}
 	for _, id := range p.Stored(p.t) {
 		if seen[id] {
 			continue
 		}
 		seen[id] = true
-		if id < last {
-			p.t.Errorf("record %d is stored behind %d, which was written later", id, last)
+		key := ""
+		if p.setup.Key != nil {
+			key = p.setup.Key(id)
+		}
+		if before, some := last[key]; some && id < before {
+			p.t.Errorf("record %d is stored behind %d, which was written later", id, before)
 			return
 		}
-		last = id
+		last[key] = id
 	}
 }

@@ -101,7 +101,7 @@ func SourceContract[T any](t *testing.T, setup SourceSetup[T]) {
 	}
 }
 
-// sourceCheck is one promise. A check for which a case has not what it needs is passed.
+// sourceCheck is one promise. A check for which a case has not what it needs says so and passes.
 type sourceCheck[T any] struct {
 	name  string
 	alone bool

@@ -153,6 +153,7 @@ func cleanStop[T any](t testing.TB, s *SourceSetup[T]) {
 	p.portions(r, 3)
 	r.stop()
 	if p.made() {
+		leftOut(t, "Publish")
 		return
 	}
 	p.forget(r.src)
@@ -205,6 +206,7 @@ func (r *sourceRun[T]) awaitBlocked() *partRun[T] {
 func idleAndLag[T any](t testing.TB, s *SourceSetup[T]) {
 	p := newPlace(t, s)
 	if p.made() {
+		leftOut(t, "Publish")
 		return
 	}
 	r := p.start(true)
@@ -271,6 +273,7 @@ func (r *sourceRun[T]) awaitQuiet(s *SourceSetup[T], after string) {
 func poison[T any](t testing.TB, s *SourceSetup[T]) {
 	p := newPlace(t, s)
 	if p.Poison == nil || p.made() {
+		leftOut(t, "Poison and Publish")
 		return
 	}
 	r := p.start(true)
@@ -341,6 +344,7 @@ func endsWhenTold[T any](t testing.TB, s *SourceSetup[T]) {
 	again.await(numbers(0, p.sent))
 	again.stop()
 	if p.Network == nil {
+		leftOut(t, "a Network")
 		return
 	}
 	// On a connection that carries nothing, and without one.
@@ -381,6 +385,7 @@ func leavesNoGoroutine[T any](t testing.TB, s *SourceSetup[T]) {
 func boundedMemory[T any](t testing.TB, s *SourceSetup[T]) {
 	p := newPlace(t, s)
 	if p.Large == nil || p.made() {
+		leftOut(t, "Large and Publish")
 		return
 	}
 	r := p.open(p.Source(), true)
@@ -413,6 +418,7 @@ func heap() int64 {
 func removeWaits[T any](t testing.TB, s *SourceSetup[T]) {
 	p := newPlace(t, s)
 	if p.Member == nil || p.made() {
+		leftOut(t, "Member and Publish")
 		return
 	}
 	r := p.open(p.Source(), false)

@@ -15,6 +15,7 @@ import (
 func beginsWithout[T any](t testing.TB, s *SourceSetup[T]) {
 	p := newPlace(t, s)
 	if p.Network == nil || p.made() {
+		leftOut(t, "a Network and Publish")
 		return
 	}
 	all := p.publish(s.Count)
@@ -31,6 +32,7 @@ func beginsWithout[T any](t testing.TB, s *SourceSetup[T]) {
 func faultBeforeAck[T any](t testing.TB, s *SourceSetup[T], f fault) {
 	p := newPlace(t, s)
 	if p.Network == nil || p.made() {
+		leftOut(t, "a Network and Publish")
 		return
 	}
 	r := p.start(false)
@@ -92,6 +94,7 @@ func (p *place[T]) forget(src flow.Source[T]) {
 func cutAfterAck[T any](t testing.TB, s *SourceSetup[T]) {
 	p := newPlace(t, s)
 	if p.Network == nil || p.made() {
+		leftOut(t, "a Network and Publish")
 		return
 	}
 	r := p.start(false)
