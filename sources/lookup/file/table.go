@@ -200,10 +200,14 @@ func (t *Table[K, V]) load(now time.Time) (changed bool, err error) {
 	if s := t.seen; s.sure && s.info != nil && same(s.info, info) {
 		return false, nil
 	}
-	data, info, err := t.read(info)
+	data, after, err := t.read(info)
 	if err != nil {
+		if !errors.Is(err, errWriting) {
+			t.seen = stamp{info: info, sure: true}
+		}
 		return false, err
 	}
+	info = after
 	hash := xxhash.Sum64(data)
 	before := t.seen
 	// Within two seconds of its last change a file can change again under the same time.
@@ -218,6 +222,8 @@ func (t *Table[K, V]) load(now time.Time) (changed bool, err error) {
 	t.rows.Store(&rows)
 	return true, nil
 }
+
+var errWriting = errors.New("is being written")
 
 func same(a, b fs.FileInfo) bool {
 	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
@@ -240,7 +246,7 @@ func (t *Table[K, V]) read(info fs.FileInfo) ([]byte, fs.FileInfo, error) {
 		return nil, nil, fmt.Errorf("file lookup: %w", err)
 	}
 	if !same(info, after) || int64(len(data)) != after.Size() {
-		return nil, nil, fmt.Errorf("file lookup: %s is being written: write another file and rename it over this one", t.cfg.Path)
+		return nil, nil, fmt.Errorf("file lookup: %s %w: write another file and rename it over this one", t.cfg.Path, errWriting)
 	}
 	return data, after, nil
 }
