@@ -2,6 +2,7 @@
 package docs
 
 import (
+	"flag"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -9,7 +10,11 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/millrace-stream/millrace/internal/configdoc"
 )
+
+var update = flag.Bool("update", false, "rewrite the tables of configuration")
 
 var (
 	block = regexp.MustCompile("(?s)(?:<!-- (\\S+) (\\S+) -->\n)?```go\n(.*?)```")
@@ -19,9 +24,9 @@ var (
 func pages(t *testing.T) []string {
 	p, err := filepath.Glob("*.md")
 	require.NoError(t, err)
-	adr, err := filepath.Glob("adr/*.md")
+	below, err := filepath.Glob("*/*.md")
 	require.NoError(t, err)
-	return append(append(p, adr...), "../README.md")
+	return append(append(p, below...), "../README.md")
 }
 
 // TestGoBlocksAreCompiled checks that each block of Go in the documentation is a marked part of a file that the build compiles.
@@ -58,5 +63,24 @@ func TestLinksLeadSomewhere(t *testing.T) {
 			_, err := os.Stat(filepath.Join(filepath.Dir(page), m[1]))
 			require.NoError(t, err, "%s links to %s", page, m[1])
 		}
+	}
+}
+
+// TestConfigTables checks that the tables of configuration say what the structs say; -update rewrites them.
+func TestConfigTables(t *testing.T) {
+	l := configdoc.NewLoader("..")
+	for _, page := range pages(t) {
+		text, err := os.ReadFile(page)
+		require.NoError(t, err)
+		filled, err := l.Fill(string(text))
+		require.NoError(t, err, page)
+		if filled == string(text) {
+			continue
+		}
+		if *update {
+			require.NoError(t, os.WriteFile(page, []byte(filled), 0o600))
+			continue
+		}
+		require.Equal(t, filled, string(text), "%s: a table of configuration is old; write it anew by: make golden", page)
 	}
 }
