@@ -91,7 +91,9 @@ func TestStopInTheMiddle(t *testing.T) {
 	require.Zero(t, nacked)
 
 	again := copying(t, func() flow.Source[string] { return Source(sub, "topic", text) }, out, nil)
-	eventually(t, func() bool { return again.Running().Unacked() > 0 && len(out.Values())+int(again.Running().Unacked()) >= n+1000 }, "it goes on")
+	eventually(t, func() bool {
+		return again.Running().Unacked() > 0 && len(out.Values())+int(again.Running().Unacked()) >= n+1000
+	}, "it goes on")
 	again.Stop()
 	require.Equal(t, numbered(0, len(out.Values())), out.Values(), "nothing is lost and nothing comes twice")
 }
