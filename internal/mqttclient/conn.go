@@ -51,7 +51,9 @@ type Options struct {
 	// Headers asks for the properties of messages (MQTT 5).
 	Headers bool
 
-	// OnEnd is called once, with the reason, when the connection ends. It must not wait for the connection.
+	// OnOpen is called once, before anything comes in.
+	OnOpen func(*Conn)
+	// OnEnd is called once, if OnOpen was, with the reason, when the connection ends. It must not wait for the connection.
 	OnEnd func(error)
 	Clock flow.Clock
 	Log   *slog.Logger
@@ -178,6 +180,9 @@ func Connect(ctx context.Context, nc net.Conn, opts Options, h Handler) (*Conn, 
 			return nil, fmt.Errorf("%w: %w", context.Cause(ctx), err)
 		}
 		return nil, err
+	}
+	if opts.OnOpen != nil {
+		opts.OnOpen(c)
 	}
 	c.workers.Go(c.write)
 	c.workers.Go(c.read)

@@ -20,6 +20,7 @@ type Attempt struct {
 // configuration is pointless: refused credentials or client id, a certificate that does not verify.
 func (a Attempt) Explain(err error) (permanent bool, explained error) {
 	var (
+		files   *TLSError
 		verify  *tls.CertificateVerificationError
 		refused *RefusedError
 		alert   tls.AlertError
@@ -30,6 +31,8 @@ func (a Attempt) Explain(err error) (permanent bool, explained error) {
 		code = refused.Code
 	}
 	switch {
+	case errors.As(err, &files):
+		return true, fmt.Errorf("broker %s: %w", a.Brokers, err)
 	case errors.Is(err, packets.ErrorRefusedBadUsernameOrPassword), errors.Is(err, packets.ErrorRefusedNotAuthorised),
 		code == badUsernameOrPassword, code == notAuthorized, code == banned, code == badAuthentication:
 		who := "a client without username"

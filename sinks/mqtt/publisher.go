@@ -122,9 +122,6 @@ func (p *publisher) connect(ctx context.Context, clean bool) (c *mqttclient.Conn
 		if ctx.Err() != nil {
 			return nil, false, ctx.Err()
 		}
-		if unreadable := (*mqttclient.TLSError)(nil); errors.As(err, &unreadable) {
-			return nil, true, fmt.Errorf("mqtt sink: client %q: %w", p.cfg.ClientID, err)
-		}
 		who := mqttconn.Attempt{Brokers: p.addresses(), ClientID: p.cfg.ClientID, Username: opts.Username, Protocol: p.cfg.Protocol}
 		permanent, err = who.Explain(err)
 		return nil, permanent, fmt.Errorf("mqtt sink: client %q: %w", p.cfg.ClientID, err)
