@@ -42,6 +42,9 @@ func (s *lines[T]) Open(_ context.Context, rt flow.SourceRuntime) error {
 	if s.dir == "" {
 		return errors.New("lines: dir is empty: name the directory with the .log files")
 	}
+	if codec.Aliases(s.codec) { // Read reuses its buffer
+		return fmt.Errorf("lines: values of the codec %s point into the payload: take one that copies", s.codec.ID())
+	}
 	s.clock = rt.Clock // never package time's: a test may hold it still
 	return nil
 }

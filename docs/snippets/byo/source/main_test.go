@@ -54,13 +54,20 @@ func TestContract(t *testing.T) {
 				},
 			}
 		},
-		ID:      func(l line) int { return l.ID },
-		Wrong:   map[string]func() flow.Source[line]{"dir": func() flow.Source[line] { return Lines("", codec.JSON[line]()) }},
+		ID: func(l line) int { return l.ID },
+		Wrong: map[string]func() flow.Source[line]{
+			"dir":   func() flow.Source[line] { return Lines("", codec.JSON[line]()) },
+			"codec": func() flow.Source[line] { return Lines[line]("logs", aliasing{codec.JSON[line]()}) },
+		},
 		MaxHeap: 8 << 20, // the mebibyte that is read at once, and its batch
 	})
 }
 
 // [end]
+
+type aliasing struct{ codec.Codec[line] }
+
+func (aliasing) AliasesPayload() bool { return true }
 
 func write(t testing.TB, file, text string) {
 	t.Helper()
