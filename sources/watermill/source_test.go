@@ -114,6 +114,29 @@ func TestWhatCannotBeDecoded(t *testing.T) {
 	require.Zero(t, nacked)
 }
 
+// What cannot be decoded takes nothing of its batch with it.
+func TestBatchWithWhatCannotBeDecoded(t *testing.T) {
+	src := Source(newScripted(), "topic", text).(*source[string])
+	require.NoError(t, src.Open(t.Context(), flow.SourceRuntime{}))
+	box := newInbox(only)
+	for _, p := range []string{"a", "bad", "b", "worse", "c", "worse", "worse"} {
+		box.put(arrival{message.NewMessage(p, message.Payload(p)), time.Time{}})
+	}
+	var got []string
+	rejected := 0
+	in := &intake{emitted: make(chan flow.Position, 1), idle: make(chan bool, 1), windows: make(chan int, 1),
+		records: func(r flow.Record[string]) { got = append(got, r.Value) }, rejected: func() { rejected++ }}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	r := &reader[string]{hub: src.hub, box: box, decode: text}
+	go func() { done <- r.run(ctx, flow.Position{}, flow.NewIntake[string](in)) }()
+	require.Equal(t, flow.Position{Offset: 7}, <-in.emitted)
+	cancel()
+	require.ErrorIs(t, <-done, context.Canceled)
+	require.Equal(t, []string{"a", "b", "c"}, got)
+	require.Equal(t, 4, rejected)
+}
+
 // A subscription that ends by itself is made again, for as long as it takes.
 func TestResubscribes(t *testing.T) {
 	sub, out := newScripted(), flowtest.NewSink[string]()
@@ -309,18 +332,30 @@ type intake struct {
 	emitted chan flow.Position
 	idle    chan bool
 	windows chan int
+	// Called for what comes, where set.
+	records  func(flow.Record[string])
+	rejected func()
 }
 
 func (i *intake) Buffer() []flow.Record[string] { return make([]flow.Record[string], 0, flow.MaxBatch) }
-func (i *intake) Emit(_ context.Context, _ []flow.Record[string], at flow.Position) error {
+func (i *intake) Emit(_ context.Context, batch []flow.Record[string], at flow.Position) error {
+	if i.records != nil {
+		for _, r := range batch {
+			i.records(r)
+		}
+	}
 	i.emitted <- at
 	return nil
 }
-func (i *intake) Reject([]byte, error, flow.Position) {}
-func (i *intake) Reference(time.Time)                 {}
-func (i *intake) Idle()                               { i.idle <- true }
-func (i *intake) Busy()                               { i.idle <- false }
-func (i *intake) Lag(int64)                           {}
+func (i *intake) Reject([]byte, error, flow.Position) {
+	if i.rejected != nil {
+		i.rejected()
+	}
+}
+func (i *intake) Reference(time.Time) {}
+func (i *intake) Idle()               { i.idle <- true }
+func (i *intake) Busy()               { i.idle <- false }
+func (i *intake) Lag(int64)           {}
 func (i *intake) Window(n int) {
 	select {
 	case i.windows <- n:
