@@ -207,7 +207,11 @@ func (c *Conn) shakeHands(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("no answer to the CONNECT: %w", err)
 	}
-	if p.kind != connack {
+	switch p.kind {
+	case connack:
+	case disconnect:
+		return c.codec.disconnected(p)
+	default:
 		return fmt.Errorf("a packet of kind %d where the answer to the CONNECT was expected", p.kind)
 	}
 	if err := c.codec.connack(c, p.body); err != nil {
