@@ -1,7 +1,6 @@
 package interop
 
 import (
-	"context"
 	"fmt"
 	"strconv"
 	"testing"
@@ -97,66 +96,4 @@ func TestKafka(t *testing.T) {
 	r.exactly(t, n)
 	r.inOrder(t)
 	t.Logf("%v, %d repeats", time.Since(began), r.repeats())
-}
-
-// BenchmarkKafkaSource reads 4 partitions through watermill-kafka, each of which gives a message after the ack of the one before it: epochs
-// end when half of that is unacked, or only at the topology's interval of 100 ms.
-func BenchmarkKafkaSource(b *testing.B) {
-	broker := services.Need(b, services.Kafka).Kafka()
-	topic := kafkaTopic(b, broker, 4)
-	pub := kafkaPublisher(b, broker)
-	done := make(chan error, 16)
-	const each = 2000
-	for w := range 16 {
-		go func() {
-			for i := range each {
-				m := message.NewMessage(watermill.NewUUID(), message.Payload(strconv.Itoa(i)))
-				m.Metadata.Set(sink.MetadataKey, fmt.Sprint(w*each+i))
-				if err := pub.Publish(topic, m); err != nil {
-					done <- err
-					return
-				}
-			}
-			done <- nil
-		}()
-	}
-	for range 16 {
-		require.NoError(b, <-done)
-	}
-	require.NoError(b, pub.Close())
-	for name, opt := range map[string]source.Option{"window found out": source.Window(0), "no window": source.Window(source.NoWindow)} {
-		b.Run(name, func(b *testing.B) {
-			sub := kafkaSubscriber(b, broker, fmt.Sprintf("%s-%x", topic, time.Now().UnixNano()))
-			count := &counting{want: int64(b.N), done: make(chan struct{})}
-			top := flow.New("read", quiet(), flow.WithEpochInterval(100*time.Millisecond))
-			flow.To(flow.From(top, "in", source.Source(sub, topic, number, opt, source.Partition(partition), source.OwnSubscriber())), "out", flow.SinkFunc(count.write))
-			ctx, cancel := context.WithCancel(b.Context())
-			ended := make(chan error, 1)
-			count.first = func() { b.ResetTimer() }
-			go func() { ended <- top.Run(ctx) }()
-			<-count.done
-			b.StopTimer()
-			cancel()
-			require.NoError(b, <-ended)
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
-		})
-	}
-}
-
-// counting counts what is delivered up to want.
-type counting struct {
-	want, n int64
-	first   func()
-	done    chan struct{}
-}
-
-func (c *counting) write(_ context.Context, batch []flow.Record[int]) error {
-	if c.n == 0 {
-		c.first()
-	}
-	before := c.n
-	if c.n += int64(len(batch)); before < c.want && c.n >= c.want {
-		close(c.done)
-	}
-	return nil
 }
