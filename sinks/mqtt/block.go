@@ -102,14 +102,19 @@ const blockFormat = 1
 
 // AppendBinary encodes all messages, published or not.
 func (b *block) AppendBinary(to []byte) ([]byte, error) {
-	return append(append(to, blockFormat), b.data...), nil
+	to = binary.AppendUvarint(append(to, blockFormat), uint64(len(b.at)))
+	return append(to, b.data...), nil
 }
 
 func decodeBlock(data []byte) (flow.Block, error) {
 	if len(data) == 0 || data[0] != blockFormat {
 		return nil, errBlock
 	}
-	b := &block{data: slices.Clone(data[1:])}
+	rows, size := binary.Uvarint(data[1:])
+	if size <= 0 {
+		return nil, errBlock
+	}
+	b := &block{data: slices.Clone(data[1+size:])}
 	for rest := b.data; len(rest) > 0; {
 		b.at = append(b.at, len(b.data)-len(rest))
 		e, behind, err := readEntry(rest)
@@ -117,6 +122,9 @@ func decodeBlock(data []byte) (flow.Block, error) {
 			return nil, errBlock
 		}
 		rest = behind
+	}
+	if uint64(len(b.at)) != rows {
+		return nil, errBlock
 	}
 	return b, nil
 }
