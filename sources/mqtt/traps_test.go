@@ -76,8 +76,9 @@ func TestTrapAwayMemberKeepsItsShare(t *testing.T) {
 	require.NotEmpty(t, back.values())
 }
 
-// Topic filters that overlap bring a message once for each. Both are acked.
-func TestTrapOverlappingFiltersBringAMessageTwice(t *testing.T) {
+// For topic filters that overlap a broker may send a message once, as this one does, or once for each. However often it comes, all
+// of it is acked.
+func TestTrapOverlappingFilters(t *testing.T) {
 	s := mosquitto(t, 1000)
 	e := start(t, configFor(s.MQTT(), "d/#"), manual)
 	e.awaitIdle()
@@ -88,7 +89,7 @@ func TestTrapOverlappingFiltersBringAMessageTwice(t *testing.T) {
 	e.awaitIdle()
 	p := newPublisher(t, s.MQTT())
 	p.publish("d/1", 0, 5)
-	e.await(10)
+	e.awaitAll(5)
 	complete(t, 5, e.values())
 	e.part(id).commit(e.part(id).seen())
 	e.stop()
