@@ -145,7 +145,7 @@ func TestRejects(t *testing.T) {
 
 func TestRefusesWhatDoesNotFit(t *testing.T) {
 	t.Parallel()
-	type hidden struct{ a int }
+	type hidden struct{ a int } //nolint:unused // to be refused
 	type deep struct{ A []int }
 	type unit struct {
 		A int `codec:"ms"`

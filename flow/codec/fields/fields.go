@@ -133,7 +133,7 @@ func (r *Reader) unexpected(i int, want string) int {
 	if i >= len(r.b) {
 		return r.fail(len(r.b), "the payload ends where "+want+" is expected: it is cut")
 	}
-	got := ""
+	var got string
 	switch c := r.b[i]; {
 	case c == '"':
 		got = "a string"
