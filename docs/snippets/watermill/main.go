@@ -75,7 +75,7 @@ func main() {
 
 func run(ctx context.Context, brokers []string) error {
 	conf := kafka.DefaultSaramaSubscriberConfig()
-	conf.Version = sarama.V3_6_0_0
+	conf.Consumer.Offsets.Initial = sarama.OffsetOldest
 	sub, err := kafka.NewSubscriber(kafka.SubscriberConfig{
 		Brokers: brokers, OverwriteSaramaConfig: conf, ConsumerGroup: "copies", Unmarshaler: kafka.DefaultMarshaler{},
 	}, watermill.NopLogger{})
@@ -83,7 +83,6 @@ func run(ctx context.Context, brokers []string) error {
 		return err
 	}
 	conf = kafka.DefaultSaramaSyncPublisherConfig()
-	conf.Version = sarama.V3_6_0_0
 	conf.Producer.RequiredAcks = sarama.WaitForAll
 	to, err := copies(brokers, conf)
 	if err != nil {
