@@ -99,6 +99,7 @@ func (b *bench) config() Config {
 // stored reads a topic up to its end, by partition. Open and aborted transactions are left out unless dirty.
 func (b *bench) stored(topic string, dirty ...bool) map[int32][]*kgo.Record {
 	b.t.Helper()
+	b.settled()
 	level := kgo.ReadCommitted()
 	if len(dirty) > 0 {
 		level = kgo.ReadUncommitted()
@@ -134,6 +135,16 @@ func (b *bench) stored(topic string, dirty ...bool) map[int32][]*kgo.Record {
 		})
 	}
 	return got
+}
+
+// settled waits until a transaction that is being committed or aborted is so in all partitions: the brokers answer before that.
+func (b *bench) settled() {
+	b.t.Helper()
+	id := "tx-" + b.topic
+	require.Eventually(b.t, func() bool {
+		all, err := b.admin.DescribeTransactions(b.t.Context(), id)
+		return err == nil && !strings.HasPrefix(all[id].State, "Prepare")
+	}, 20*time.Second, time.Millisecond)
 }
 
 // values are the values of a topic's records, partition by partition.

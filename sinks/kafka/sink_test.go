@@ -178,22 +178,27 @@ func TestATooLargeRecordIsRejectedAndItsNeighboursAreWritten(t *testing.T) {
 	require.Equal(t, append(lines(series("a", 0, 1000)), "b 0", "b 1"), b.values())
 }
 
-// The brokers refuse a batch as a whole: for a limit that was lowered while we ran, or for one record without a key.
-func TestARefusedBatchIsTakenApartAndOnlyTheCulpritIsRejected(t *testing.T) {
+// The brokers refuse a batch as a whole: for a limit that was lowered while we ran, say.
+func TestRefusedBatchesAreTakenApartAndOnlyTheCulpritsAreRejected(t *testing.T) {
 	t.Parallel()
-	b := setup(t, services.Need(t, services.Kafka), 1)
+	b := setup(t, services.Need(t, services.Kafka), 1, "max.message.bytes", "3000")
 	cfg := b.config()
 	cfg.Compression = "none"
 	o := open(t, Sink(cfg, readings{}))
 	limit := "1000"
 	_, err := b.admin.AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Name: "max.message.bytes", Value: &limit}}, b.topic)
 	require.NoError(t, err)
-	batch := series("a", 0, 100)
-	batch[42].device = strings.Repeat("x", 2000)
-	rejects := o.deliver(o.block(batch...))
-	require.Equal(t, 1, len(rejects))
+	batch := series("a", 0, 400)
+	for _, i := range []int{42, 300} {
+		batch[i].device = strings.Repeat("x", 2000)
+	}
+	rejects := o.deliver(o.block(batch[:200]...), o.block(batch[200:]...))
+	require.Equal(t, 2, len(rejects))
 	require.Equal(t, 42, rejects[0].Row)
-	require.Equal(t, slices.Delete(lines(batch), 42, 43), b.values())
+	require.Equal(t, 1, rejects[1].Block)
+	require.Equal(t, 100, rejects[1].Row)
+	want := slices.Delete(slices.Delete(lines(batch), 300, 301), 42, 43)
+	require.ElementsMatch(t, want, b.values())
 	require.Empty(t, o.deliver(o.block(reading{"b", 1})), "the sink goes on")
 }
 

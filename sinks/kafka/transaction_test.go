@@ -17,6 +17,18 @@ func (b *bench) transactional() Config {
 	return cfg
 }
 
+// write puts blocks into the open transaction, without committing it.
+func write(t *testing.T, p *producer, blocks ...*block) {
+	t.Helper()
+	require.NoError(t, p.begin())
+	p.tx.blocks = blocks
+	require.Eventually(t, func() bool {
+		err := p.settle(t.Context(), blocks)
+		require.True(t, err == nil || flow.IsTransient(err), "%v", err)
+		return err == nil
+	}, 30*time.Second, time.Millisecond)
+}
+
 func TestReadersSeeAllBlocksOfADeliveryOrNone(t *testing.T) {
 	t.Parallel()
 	b := setup(t, services.Need(t, services.Kafka), 2)
@@ -30,8 +42,7 @@ func TestReadersSeeAllBlocksOfADeliveryOrNone(t *testing.T) {
 	// The next one is written, and its process is gone before the commit.
 	p := &o.sink.(*sink[reading]).producer
 	half := o.block(series("a", 1000, 10)...).(*block)
-	require.NoError(t, p.begin())
-	require.NoError(t, p.settle(t.Context(), []*block{half}))
+	write(t, p, half)
 	count := func(dirty ...bool) (n int) {
 		for _, rs := range b.stored(b.topic, dirty...) {
 			n += len(rs)
@@ -77,9 +88,7 @@ func TestACommitWithoutAnAnswerIsNotWrittenTwice(t *testing.T) {
 	o.deliver(o.block(reading{"a", 0}))
 	p := &o.sink.(*sink[reading]).producer
 	second := o.block(series("a", 1, 100)...).(*block)
-	require.NoError(t, p.begin())
-	p.tx.blocks = []*block{second}
-	require.NoError(t, p.settle(t.Context(), p.tx.blocks))
+	write(t, p, second)
 	n.deaf.Store(true)
 	require.True(t, flow.IsTransient(p.commit(t.Context())))
 	require.Eventually(t, func() bool { return len(b.values()) == 101 }, 5*time.Second, 10*time.Millisecond, "committed, though nobody was told")
@@ -104,9 +113,7 @@ func TestATransactionThatTimesOutInAnOutageIsWrittenAgain(t *testing.T) {
 	o := open(t, Sink(cfg, readings{}, Key(device)))
 	p := &o.sink.(*sink[reading]).producer
 	block1 := o.block(series("a", 0, 10)...).(*block)
-	require.NoError(t, p.begin())
-	p.tx.blocks = []*block{block1}
-	require.NoError(t, p.settle(t.Context(), p.tx.blocks))
+	write(t, p, block1)
 	n.set(true)
 	blocks := []flow.Block{block1, o.block(series("a", 10, 10)...)}
 	_, err := o.sink.Deliver(t.Context(), blocks)
@@ -130,8 +137,7 @@ func TestCloseAbortsTheOpenTransaction(t *testing.T) {
 	o := open(t, Sink(b.transactional(), readings{}, Key(device)))
 	p := &o.sink.(*sink[reading]).producer
 	half := o.block(series("a", 0, 10)...).(*block)
-	require.NoError(t, p.begin())
-	require.NoError(t, p.settle(t.Context(), []*block{half}))
+	write(t, p, half)
 	require.NoError(t, o.sink.Close(context.Background()))
 	all, err := b.admin.DescribeTransactions(t.Context(), b.transactional().TransactionalID)
 	require.NoError(t, err)

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -117,6 +118,7 @@ func (f *fetcher) answer(ctx context.Context, resp *kmsg.FetchResponse, boxes ma
 		return false, err
 	}
 	f.hub.outages.Up(f.broker)
+	disown(resp)
 	names := map[kafka.TopicID]string{}
 	for k, a := range boxes {
 		names[a.box.id] = k.Topic
@@ -139,6 +141,24 @@ func (f *fetcher) answer(ctx context.Context, resp *kmsg.FetchResponse, boxes ma
 		}
 	}
 	return stuck, nil
+}
+
+// disown copies the parts of an answer that are a small piece of it, so that a partition that is not read keeps no other's records in
+// memory.
+func disown(resp *kmsg.FetchResponse) {
+	total := 0
+	for i := range resp.Topics {
+		for j := range resp.Topics[i].Partitions {
+			total += len(resp.Topics[i].Partitions[j].RecordBatches)
+		}
+	}
+	for i := range resp.Topics {
+		for j := range resp.Topics[i].Partitions {
+			if p := &resp.Topics[i].Partitions[j]; len(p.RecordBatches) < total/2 {
+				p.RecordBatches = bytes.Clone(p.RecordBatches)
+			}
+		}
+	}
 }
 
 // part takes what an answer says of one partition; false asks for a pause.

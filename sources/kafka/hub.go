@@ -203,6 +203,7 @@ func (h *hub) refreshLeaders() (again bool) {
 		}
 		h.place(b)
 		if b.at == nil {
+			b.in.Busy()
 			again = true
 		}
 	}
