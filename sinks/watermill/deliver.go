@@ -18,13 +18,13 @@ type place struct{ block, row int }
 // deliver publishes what is not published yet, in as many lanes as are allowed, and returns when all lanes have ended or ctx has.
 func (o *out) deliver(ctx context.Context, blocks []flow.Block) ([]flow.Reject, error) {
 	own := make([]*block, len(blocks))
-	lanes := make([][]*row, o.parallel)
+	lanes := make([][]*row, o.cfg.parallel)
 	for i, b := range blocks {
 		own[i] = b.(*block)
 		for j := range own[i].rows {
 			r := &own[i].rows[j]
 			if r.state == waiting || r.state == alone {
-				l := r.lane % uint64(o.parallel)
+				l := r.lane % uint64(o.cfg.parallel)
 				lanes[l] = append(lanes[l], r)
 			}
 		}
@@ -89,7 +89,7 @@ func (o *out) publish(ctx context.Context, rows []*row) error {
 		}
 		n := 1
 		if rows[0].state == waiting {
-			for n < len(rows) && n < o.batch && rows[n].state == waiting && rows[n].topic == rows[0].topic {
+			for n < len(rows) && n < o.cfg.batch && rows[n].state == waiting && rows[n].topic == rows[0].topic {
 				n++
 			}
 		} else {
@@ -106,7 +106,7 @@ func (o *out) publish(ctx context.Context, rows []*row) error {
 			rows = rows[n:]
 		case errors.Is(err, flow.ErrPanic):
 			return err
-		case o.permanent == nil || !o.permanent(err):
+		case o.cfg.permanent == nil || !o.cfg.permanent(err):
 			for _, r := range call {
 				r.state = alone
 			}

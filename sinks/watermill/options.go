@@ -5,12 +5,16 @@ import (
 	"fmt"
 )
 
-// Option configures a Sink.
-type Option[T any] func(*config[T])
+// Option configures a Sink of records of type T.
+type Option[T any] func(*config)
 
-type config[T any] struct {
-	id, key, topic  func(T) string
-	metadata        func(T) map[string]string
+// Untyped is an option that fits a Sink of any type.
+type Untyped = func(*config)
+
+// config holds functions of the records' type, which Option sees to.
+type config struct {
+	id, key, topic  any // func(T) string
+	metadata        any // func(T) map[string]string
 	batch, parallel int
 	own             bool
 	permanent       func(error) bool
@@ -23,7 +27,7 @@ const DefaultBatch = 100
 // watermill-kafka with kafka.NewWithPartitioningMarshaler.
 const MetadataKey = "millrace_key"
 
-func (c *config[T]) validate(topic string) error {
+func (c *config) validate(topic string) error {
 	var errs []error
 	if topic == "" && c.topic == nil {
 		errs = append(errs, errors.New("watermill sink: the topic is empty: name one, or give the option Topic"))
@@ -39,33 +43,31 @@ func (c *config[T]) validate(topic string) error {
 
 // ID gives the message's UUID, the record's event id, so that readers can drop repeats after a crash, too. An empty id is
 // refused. It must be safe for concurrent use.
-func ID[T any](of func(T) string) Option[T] { return func(c *config[T]) { c.id = of } }
+func ID[T any](of func(T) string) Option[T] { return func(c *config) { c.id = of } }
 
 // Key gives the shard key: it goes into the metadata under MetadataKey, and with Parallel messages of one key keep their order. An empty
 // key is refused. It must be safe for concurrent use.
-func Key[T any](of func(T) string) Option[T] { return func(c *config[T]) { c.key = of } }
+func Key[T any](of func(T) string) Option[T] { return func(c *config) { c.key = of } }
 
 // Topic gives each record's topic; where it is empty, the sink's topic counts. It must be safe for concurrent use.
-func Topic[T any](of func(T) string) Option[T] { return func(c *config[T]) { c.topic = of } }
+func Topic[T any](of func(T) string) Option[T] { return func(c *config) { c.topic = of } }
 
 // Metadata adds to each message's metadata. It must be safe for concurrent use, and the map is not kept.
 func Metadata[T any](of func(T) map[string]string) Option[T] {
-	return func(c *config[T]) { c.metadata = of }
+	return func(c *config) { c.metadata = of }
 }
 
 // Batch sets how many messages of one topic are given to the publisher in one call. Publishers that write one transaction a call
 // (watermill-sql) profit from many; after a failure all messages of the call are published again. Defaults to DefaultBatch.
-func Batch[T any](n int) Option[T] { return func(c *config[T]) { c.batch = n } }
+func Batch(n int) Untyped { return func(c *config) { c.batch = n } }
 
 // Parallel sets how many calls go on at once, for publishers that wait for an answer per message (watermill-kafka). Without Key
 // it gives up the order. Defaults to 1.
-func Parallel[T any](n int) Option[T] { return func(c *config[T]) { c.parallel = n } }
+func Parallel(n int) Untyped { return func(c *config) { c.parallel = n } }
 
 // OwnPublisher makes the sink close the publisher when the topology ends. Without it nobody's publisher is closed.
-func OwnPublisher[T any]() Option[T] { return func(c *config[T]) { c.own = true } }
+func OwnPublisher() Untyped { return func(c *config) { c.own = true } }
 
 // Permanent tells which errors of the publisher mean that it will never take the message: it goes to the dead letters. All others are
 // tried again. Defaults to none.
-func Permanent[T any](is func(error) bool) Option[T] {
-	return func(c *config[T]) { c.permanent = is }
-}
+func Permanent(is func(error) bool) Untyped { return func(c *config) { c.permanent = is } }

@@ -33,11 +33,14 @@ import (
 //
 // Counters: published, repeated.
 func Sink[T any](pub message.Publisher, topic string, encode func(T) (*message.Message, error), opts ...Option[T]) flow.Sink[T] {
-	s := &sink[T]{out: out{pub: pub}, topic: topic, encode: encode, cfg: config[T]{batch: DefaultBatch, parallel: 1}}
+	s := &sink[T]{out: out{pub: pub, cfg: config{batch: DefaultBatch, parallel: 1}}, topic: topic, encode: encode}
 	for _, o := range opts {
 		o(&s.cfg)
 	}
-	s.out.batch, s.out.parallel, s.out.own, s.out.permanent = s.cfg.batch, s.cfg.parallel, s.cfg.own, s.cfg.permanent
+	s.id, _ = s.cfg.id.(func(T) string)
+	s.key, _ = s.cfg.key.(func(T) string)
+	s.topicOf, _ = s.cfg.topic.(func(T) string)
+	s.metadata, _ = s.cfg.metadata.(func(T) map[string]string)
 	return s
 }
 
@@ -54,9 +57,10 @@ func Payload[T any](c codec.Codec[T]) func(T) (*message.Message, error) {
 
 type sink[T any] struct {
 	out
-	topic  string
-	encode func(T) (*message.Message, error)
-	cfg    config[T]
+	topic            string
+	encode           func(T) (*message.Message, error)
+	id, key, topicOf func(T) string
+	metadata         func(T) map[string]string
 }
 
 // Open checks the arguments.
@@ -113,7 +117,7 @@ func (o *out) close(ctx context.Context) error {
 	done := make(chan error, 1)
 	go func() {
 		o.lanes.Wait()
-		if o.own && o.pub != nil {
+		if o.cfg.own && o.pub != nil {
 			done <- o.pub.Close()
 			return
 		}
@@ -129,10 +133,8 @@ func (o *out) close(ctx context.Context) error {
 
 // out is the sink without its type.
 type out struct {
-	pub             message.Publisher
-	batch, parallel int
-	own             bool
-	permanent       func(error) bool
-	rt              flow.SinkRuntime
-	lanes           sync.WaitGroup
+	pub   message.Publisher
+	cfg   config
+	rt    flow.SinkRuntime
+	lanes sync.WaitGroup
 }

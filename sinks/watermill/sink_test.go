@@ -98,7 +98,7 @@ func opened(t *testing.T, s flow.Sink[string]) flow.Sink[string] {
 
 func TestPublishesInBatches(t *testing.T) {
 	pub := &scripted{}
-	s := opened(t, Sink(pub, "words", plain, Batch[string](40)))
+	s := opened(t, Sink(pub, "words", plain, Batch(40)))
 	rejects, err := s.Deliver(t.Context(), written(t, s, words(100)))
 	require.NoError(t, err)
 	require.Empty(t, rejects)
@@ -110,7 +110,7 @@ func TestPublishesInBatches(t *testing.T) {
 	require.NoError(t, s.Close(t.Context()))
 	require.Zero(t, pub.closed, "others may use it")
 
-	s = opened(t, Sink(pub, "words", plain, OwnPublisher[string]()))
+	s = opened(t, Sink(pub, "words", plain, OwnPublisher()))
 	require.NoError(t, s.Close(t.Context()))
 	require.Equal(t, 1, pub.closed)
 	require.NoError(t, KeepOpen(pub).Close())
@@ -128,7 +128,7 @@ func TestRetry(t *testing.T) {
 		}
 		return nil
 	}
-	s := opened(t, Sink(pub, "words", plain, Batch[string](40)))
+	s := opened(t, Sink(pub, "words", plain, Batch(40)))
 	bs := written(t, s, words(100))
 	for range 3 {
 		_, err := s.Deliver(t.Context(), bs)
@@ -169,7 +169,7 @@ func TestPermanentErrors(t *testing.T) {
 		return nil
 	}}
 	s := opened(t, Sink(pub, "words", plain, ID(func(v string) string { return "id-" + v }),
-		Permanent[string](func(err error) bool { return errors.Is(err, errTooLong) })))
+		Permanent(func(err error) bool { return errors.Is(err, errTooLong) })))
 	rejects, err := s.Deliver(t.Context(), written(t, s, words(10)))
 	require.NoError(t, err)
 	require.Len(t, rejects, 2)
@@ -229,7 +229,7 @@ func TestRecordsThatAreRefused(t *testing.T) {
 }
 
 func TestWrongArguments(t *testing.T) {
-	err := Sink[string](nil, "", nil, Batch[string](0), Parallel[string](0)).Open(t.Context(), flow.SinkRuntime{})
+	err := Sink[string](nil, "", nil, Batch(0), Parallel(0)).Open(t.Context(), flow.SinkRuntime{})
 	for _, want := range []string{"the publisher is nil", "encode is nil: use for instance watermill.Payload", "the topic is empty", "Batch(0)", "Parallel(0)"} {
 		require.ErrorContains(t, err, want)
 	}
@@ -238,7 +238,7 @@ func TestWrongArguments(t *testing.T) {
 // Calls go on beside each other, and messages of one key keep their order.
 func TestParallel(t *testing.T) {
 	pub := &slow{scripted: scripted{}}
-	s := opened(t, Sink(pub, "words", plain, Parallel[string](8), Batch[string](1), Key(func(v string) string { return v[:1] })))
+	s := opened(t, Sink(pub, "words", plain, Parallel(8), Batch(1), Key(func(v string) string { return v[:1] })))
 	_, err := s.Deliver(t.Context(), written(t, s, words(300)))
 	require.NoError(t, err)
 	require.Greater(t, pub.most, 1)

@@ -42,38 +42,38 @@ func (w *writer[T]) Write(_ context.Context, batch []flow.Record[T]) error {
 }
 
 func (w *writer[T]) encode(rec *flow.Record[T]) (row, error) {
-	cfg := &w.sink.cfg
-	m, err := w.sink.encode(rec.Value)
+	s := w.sink
+	m, err := s.encode(rec.Value)
 	if err != nil {
 		return row{}, err
 	}
 	if m == nil {
 		return row{}, errors.New("watermill sink: encode returned no message")
 	}
-	r := row{topic: w.sink.topic, id: m.UUID, metadata: map[string]string(m.Metadata), payload: m.Payload, time: rec.Time, lane: uint64(w.round)}
-	if cfg.topic != nil {
-		if t := cfg.topic(rec.Value); t != "" {
+	r := row{topic: s.topic, id: m.UUID, metadata: map[string]string(m.Metadata), payload: m.Payload, time: rec.Time, lane: uint64(w.round)}
+	if s.topicOf != nil {
+		if t := s.topicOf(rec.Value); t != "" {
 			r.topic = t
 		}
 		if r.topic == "" {
 			return row{}, errors.New("watermill sink: the record has no topic")
 		}
 	}
-	if cfg.metadata != nil {
-		if more := cfg.metadata(rec.Value); len(more) > 0 {
+	if s.metadata != nil {
+		if more := s.metadata(rec.Value); len(more) > 0 {
 			r.metadata = with(r.metadata, more)
 		}
 	}
-	if cfg.key != nil {
-		key := cfg.key(rec.Value)
+	if s.key != nil {
+		key := s.key(rec.Value)
 		if key == "" {
 			return row{}, errors.New("watermill sink: the record's key is empty")
 		}
 		r.metadata = with(r.metadata, map[string]string{MetadataKey: key})
 		r.lane = xxhash.Sum64String(key) % flow.KeyGroups
 	}
-	if cfg.id != nil {
-		if r.id = cfg.id(rec.Value); r.id == "" {
+	if s.id != nil {
+		if r.id = s.id(rec.Value); r.id == "" {
 			return row{}, errors.New("watermill sink: the record's id is empty")
 		}
 	}

@@ -54,7 +54,7 @@ func copies(brokers []string, conf *sarama.Config) (flow.Sink[Order], error) {
 		return nil, err
 	}
 	return sink.Sink(pub, "copies", sink.Payload(codec.JSON[Order]()),
-		sink.ID(id), sink.Key(customer), sink.Parallel[Order](16), sink.OwnPublisher[Order]()), nil
+		sink.ID(id), sink.Key(customer), sink.Parallel(16), sink.OwnPublisher()), nil
 }
 
 // [pubsub]

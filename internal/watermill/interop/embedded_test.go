@@ -69,7 +69,7 @@ func TestHTTP(t *testing.T) {
 			addr = listen
 			go func() {
 				defer close(written)
-				write(t, pub, "numbers", 0, n, sink.Parallel[int](16), sink.Batch[int](1))
+				write(t, pub, "numbers", 0, n, sink.Parallel(16), sink.Batch(1))
 			}()
 		}
 		eventually(t, r.has(goal), "much has passed")
@@ -104,7 +104,7 @@ func TestJetStream(t *testing.T) {
 		URL: srv.ClientURL(), Marshaler: &wnats.NATSMarshaler{}, JetStream: wnats.JetStreamConfig{AutoProvision: true},
 	}, watermill.NopLogger{})
 	require.NoError(t, err)
-	write(t, pub, "numbers", 0, n, sink.Parallel[int](4))
+	write(t, pub, "numbers", 0, n, sink.Parallel(4))
 	require.NoError(t, pub.Close())
 	consumer(t, srv.ClientURL(), "numbers", "reader")
 

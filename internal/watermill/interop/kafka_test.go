@@ -73,7 +73,7 @@ func TestKafka(t *testing.T) {
 	const n, partitions = 3000, 4
 	topic := kafkaTopic(t, broker, partitions)
 	pub := kafkaPublisher(t, broker)
-	write(t, pub, topic, 0, n, sink.Parallel[int](16))
+	write(t, pub, topic, 0, n, sink.Parallel(16))
 	require.NoError(t, pub.Close())
 
 	r := newReading()
