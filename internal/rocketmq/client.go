@@ -104,7 +104,12 @@ func (c *Client) call(ctx context.Context, addr string, req Request) (*Response,
 
 // Dial makes a connection for the caller alone, to be closed by it.
 func (c *Client) Dial(ctx context.Context, addr string) (*Conn, error) {
-	conn, err := c.connect(ctx, addr)
+	return c.Listen(ctx, addr, nil)
+}
+
+// Listen is Dial with a function that gets what the server asks by itself: it owns the command and must not block.
+func (c *Client) Listen(ctx context.Context, addr string, asked func(*Response)) (*Conn, error) {
+	conn, err := c.connect(ctx, addr, asked)
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +179,7 @@ func (c *Client) shared(ctx context.Context, addr string) (*Conn, error) {
 		}
 		conn.Close()
 	}
-	conn, err := c.connect(ctx, addr)
+	conn, err := c.connect(ctx, addr, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +193,7 @@ func (c *Client) shared(ctx context.Context, addr string) (*Conn, error) {
 	return conn, nil
 }
 
-func (c *Client) connect(ctx context.Context, addr string) (*Conn, error) {
+func (c *Client) connect(ctx context.Context, addr string, asked func(*Response)) (*Conn, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.opts.Timeout, fmt.Errorf("rocketmq: %s: no connection within %s", addr, c.opts.Timeout))
 	defer cancel()
 	d := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3}}
@@ -210,7 +215,7 @@ func (c *Client) connect(ctx context.Context, addr string) (*Conn, error) {
 		}
 		return nil, fmt.Errorf("rocketmq: connect to %s: %w", addr, err)
 	}
-	return newConn(addr, nc, c.opts.Timeout, c.opts.Credentials), nil
+	return newConn(addr, nc, c.opts.Timeout, c.opts.Credentials, asked), nil
 }
 
 // secure speaks TLS on a connection, with the name of the address that was asked for.

@@ -18,6 +18,8 @@ type Conn struct {
 	timeout time.Duration // of a write
 	cred    Credentials
 	onClose func()
+	// asked gets what the server asks by itself; nil: it asks nothing of us. It must not block.
+	asked func(*Response)
 
 	writing sync.Mutex
 	head    []byte // the frame's head, reused
@@ -39,8 +41,8 @@ type Call struct {
 	err    error
 }
 
-func newConn(addr string, nc net.Conn, timeout time.Duration, cred Credentials) *Conn {
-	c := &Conn{addr: addr, nc: nc, timeout: timeout, cred: cred, pending: map[int32]*Call{}, done: make(chan struct{})}
+func newConn(addr string, nc net.Conn, timeout time.Duration, cred Credentials, asked func(*Response)) *Conn {
+	c := &Conn{addr: addr, nc: nc, timeout: timeout, cred: cred, asked: asked, pending: map[int32]*Call{}, done: make(chan struct{})}
 	go c.read()
 	return c
 }
@@ -54,6 +56,9 @@ func (c *Conn) Err() error {
 	defer c.mu.Unlock()
 	return c.err
 }
+
+// Done is closed when the connection has ended.
+func (c *Conn) Done() <-chan struct{} { return c.done }
 
 // Close ends the connection, fails the requests under way and waits for the reader. It may be called more than once.
 func (c *Conn) Close() {
@@ -136,11 +141,15 @@ func (c *Conn) read() {
 			c.fail(fmt.Errorf("rocketmq: connection to %s: %w", c.addr, err))
 			return
 		}
+		resp.Addr = c.addr
 		if !resp.isResponse() {
-			resp.Release() // a broker's notice to registered consumers; we are none
+			if c.asked != nil {
+				c.asked(resp)
+			} else {
+				resp.Release() // a broker's notice to registered clients; we are none
+			}
 			continue
 		}
-		resp.Addr = c.addr
 		c.mu.Lock()
 		call := c.pending[resp.opaque]
 		delete(c.pending, resp.opaque)

@@ -53,6 +53,12 @@ func IsRefused(err error) bool {
 	return errors.As(err, &e) && (e.Code == MessageIllegal || e.Code == SystemError && isTooLarge(e.Remark))
 }
 
+// isTooLate finds the refusal of a message that is delayed for too long.
+func isTooLate(err error) bool {
+	var e *ServerError
+	return errors.As(err, &e) && e.Code == MessageIllegal && strings.Contains(e.Remark, "timer message illegal")
+}
+
 // isTooLarge finds the refusal of a batch above maxMessageSize among system errors, where brokers put it.
 func isTooLarge(remark string) bool { return strings.Contains(remark, "message body size exceeded") }
 
@@ -65,15 +71,19 @@ func (r *Response) Err() error {
 	err := error(&ServerError{Addr: r.Addr, Code: r.Code, Remark: r.Remark})
 	switch {
 	case r.Code == NoPermission:
-		return fmt.Errorf("%w: allow it for topic and group (perm, consumeEnable, access control), or set access_key and secret_key", err)
+		return fmt.Errorf("%w: check access_key and secret_key, and what they may do (access control, the topic's perm, the group's consumeEnable)", err)
 	case r.Code == SystemError && isDenied(r.Remark):
 		return fmt.Errorf("%w: check access_key and secret_key, and what they may do", err)
 	case r.Code == GroupNotExist:
 		return fmt.Errorf("%w: create the group (mqadmin updateSubGroup), or set autoCreateSubscriptionGroup=true on the broker", err)
 	case r.Code == TopicNotExist:
 		return fmt.Errorf("%w: create the topic (mqadmin updateTopic -t TOPIC -r 8 -w 8 -c CLUSTER)", err)
+	case isTooLate(err):
+		return fmt.Errorf("%w: deliver within the broker's timerMaxDelaySec, 3 days by default", err)
 	case IsRefused(err):
 		return fmt.Errorf("%w: keep messages below the broker's maxMessageSize and properties below 32,767 bytes", err)
+	case r.Code == SystemError && strings.Contains(r.Remark, "timer message is not enabled"):
+		return fmt.Errorf("%w: set timerWheelEnable=true on the broker, or use delay levels", err)
 	case r.Code == SubscriptionWrong:
 		return fmt.Errorf("%w: correct the subscription's expression", err)
 	case r.Code == SystemError && strings.Contains(r.Remark, "does not support consumer to filter message"):

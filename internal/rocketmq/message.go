@@ -171,6 +171,14 @@ const (
 	Tags = "TAGS"
 	// Keys names a message; brokers index it.
 	Keys = "KEYS"
+	// DelayLevel says which of the broker's fixed delays a message has; DeliverAt is when it is to be seen, in milliseconds.
+	DelayLevel = "DELAY"
+	DeliverAt  = "TIMER_DELIVER_MS"
+	// Prepared marks a half message, ProducerGroup names who may be asked what became of it.
+	Prepared      = "TRAN_MSG"
+	ProducerGroup = "PGROUP"
+	// Transaction is our own: the sink that a half message belongs to, and its number there.
+	Transaction = "MR_TX"
 	// Shard and Shards are our own: which of how many shards a message's key belongs to.
 	Shard  = "MR_SHARD"
 	Shards = "MR_SHARDS"

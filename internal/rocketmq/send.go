@@ -86,6 +86,19 @@ func BatchMessage(b []byte) (body []byte, p Properties, err error) {
 	return b[at : at+n], Properties(rest[2:]), nil
 }
 
+// Send is the command that stores one message, for what brokers refuse in batches. The properties travel as text: they must be
+// UTF-8. With half the message is stored for no reader to see until EndTransaction.
+func Send(group, topic string, q Queue, born time.Time, half bool, body []byte, properties string) Request {
+	sysFlag := "0"
+	if half {
+		sysFlag = "4"
+	}
+	return Request{Code: 310, Body: [][]byte{body}, Ext: map[string]string{
+		"a": group, "b": topic, "c": topic, "d": "4", "e": strconv.Itoa(q.ID), "f": sysFlag, "g": strconv.FormatInt(born.UnixMilli(), 10),
+		"h": "0", "i": properties, "j": "0", "k": "false", "l": "0", "m": "false", "n": q.Broker,
+	}}
+}
+
 // SendBatch is the command that stores messages, as AppendMessage made them, in one queue, all or none.
 func SendBatch(group, topic string, q Queue, born time.Time, messages ...[]byte) Request {
 	return Request{Code: 320, Body: messages, Ext: map[string]string{

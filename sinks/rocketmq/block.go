@@ -8,7 +8,7 @@ import (
 	"github.com/millrace-stream/millrace/internal/rocketmq"
 )
 
-// block is what one task wrote in one epoch: messages in the form in which they are sent, by queue. It remembers what the
+// block is what one task wrote in one epoch: messages in the form in which batches hold them, by queue. It remembers what the
 // broker has confirmed, so that a repeated Deliver sends only the rest.
 type block struct {
 	rows, bytes int
@@ -16,18 +16,31 @@ type block struct {
 }
 
 type part struct {
-	queue    rocketmq.Queue
-	rows     int
-	data     []byte
-	sent     int // bytes confirmed or rejected
+	queue   rocketmq.Queue
+	kind    kind
+	rows    int
+	data    []byte
+	rejects []flow.Reject // kept until a Deliver succeeds
+
+	sent     int // of batches: bytes confirmed or rejected
 	sentRows int
-	rejects  []flow.Reject // kept until a Deliver succeeds
+	messages []message // of what is sent one by one, from the first Deliver on
 }
+
+// kind says how messages are sent.
+type kind byte
+
+const (
+	batched kind = iota
+	single       // one by one, because they are delayed
+	half         // one by one, stored first and committed then
+	kinds
+)
 
 func (b *block) Rows() int  { return b.rows }
 func (b *block) Bytes() int { return b.bytes }
 
-const blockFormat = 1
+const blockFormat = 2
 
 // AppendBinary encodes all messages, sent or not.
 func (b *block) AppendBinary(to []byte) ([]byte, error) {
@@ -38,6 +51,7 @@ func (b *block) AppendBinary(to []byte) ([]byte, error) {
 		to = binary.AppendUvarint(to, uint64(len(p.queue.Broker)))
 		to = append(to, p.queue.Broker...)
 		to = binary.AppendUvarint(to, uint64(p.queue.ID))
+		to = append(to, byte(p.kind))
 		to = binary.AppendUvarint(to, uint64(len(p.data)))
 		to = append(to, p.data...)
 	}
@@ -54,7 +68,10 @@ func decodeBlock(data []byte) (flow.Block, error) {
 	d := blockReader{rest: data[1:]}
 	b := &block{}
 	for n := d.number(); n > 0 && !d.bad; n-- {
-		p := part{queue: rocketmq.Queue{Broker: string(d.bytes()), ID: int(d.number())}}
+		p := part{queue: rocketmq.Queue{Broker: string(d.bytes()), ID: int(d.number())}, kind: kind(d.number())}
+		if p.kind >= kinds {
+			return nil, errBlock
+		}
 		p.data = append([]byte(nil), d.bytes()...)
 		for at := 0; at < len(p.data); p.rows++ {
 			size, err := rocketmq.BatchMessageSize(p.data[at:])

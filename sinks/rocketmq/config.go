@@ -21,8 +21,13 @@ type Config struct {
 	Connection `yaml:",inline"`
 	// Topic is written to. It must exist: a sink never creates it with a number of queues that nobody chose. Required.
 	Topic string `yaml:"topic"`
-	// Group is the producer group that brokers and their access control see. Defaults to millrace.
+	// Group is the producer group that brokers and their access control see. Defaults to millrace; with Transactional it is required,
+	// and should be no other sink's: brokers ask members of the group what became of a transaction.
 	Group string `yaml:"group"`
+	// Transactional sends each message as RocketMQ's half message and commits it only when the broker has all those of the same
+	// Deliver: readers see none of an epoch's messages before all of them are stored. It costs several requests a message, and does
+	// not make delivery exactly once. Defaults to false.
+	Transactional bool `yaml:"transactional"`
 	// Queues is how many queues the topic has on all brokers together: the start waits until the name servers show so many.
 	// Set it where there is more than one broker, since with one of them down a key would get another queue. Defaults to 0:
 	// as many as there are at the start.
@@ -37,7 +42,7 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
-	if c.Group == "" {
+	if c.Group == "" && !c.Transactional {
 		c.Group = "millrace"
 	}
 	if c.MaxMessageBytes == 0 {
@@ -61,6 +66,9 @@ func (c Config) validate() error {
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf("rocketmq sink: "+format, args...)) }
 	if c.Topic == "" {
 		bad("topic is empty")
+	}
+	if c.Group == "" {
+		bad("group is empty: with transactional name a producer group that no other sink has")
 	}
 	if len(c.Topic) > 127 {
 		bad("topic has %d bytes: brokers take 127", len(c.Topic))

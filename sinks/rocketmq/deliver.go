@@ -15,21 +15,46 @@ import (
 
 // producer sends blocks.
 type producer struct {
-	cfg     Config
-	rt      flow.SinkRuntime
-	client  *rocketmq.Client
-	queues  []rocketmq.Queue // by shard; fixed at Open
+	cfg    Config
+	rt     flow.SinkRuntime
+	client *rocketmq.Client
+	queues []rocketmq.Queue // by shard; fixed at Open
+	keyed  bool             // order per queue matters
+	delays bool             // some messages may be delayed
+	warned bool
+	tx     *transactions // nil: none
+	checks *checkBacks
+
+	mu      sync.Mutex
 	masters map[string]string
-	warned  bool
 }
 
-// lane is what has to go to one queue, oldest first.
+// addr is where a broker's master is, empty when nobody knows.
+func (p *producer) addr(broker string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.masters[broker]
+}
+
+// setMasters takes the addresses of a new route. A broker that is missing in it keeps its address.
+func (p *producer) setMasters(m map[string]string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.masters == nil {
+		p.masters = map[string]string{}
+	}
+	maps.Copy(p.masters, m)
+}
+
+// lane is what has to go to one queue in one way, oldest first.
 type lane struct {
 	queue  rocketmq.Queue
-	addr   string
+	kind   kind
 	pieces []piece
 	next   int // the first piece that is not sent whole
 	err    error
+
+	mu sync.Mutex // of the rejects
 }
 
 type piece struct {
@@ -43,18 +68,15 @@ func (p *producer) deliver(ctx context.Context, blocks []flow.Block) ([]flow.Rej
 	if err != nil {
 		return nil, err
 	}
-	var all sync.WaitGroup
-	slots := make(chan struct{}, p.cfg.Parallel)
-	for _, l := range lanes {
-		slots <- struct{}{}
-		all.Go(func() {
-			defer func() { <-slots }()
-			l.err = p.send(ctx, l)
-		})
-	}
-	all.Wait()
-	if err := p.firstError(ctx, lanes); err != nil {
+	if err := p.beside(ctx, lanes, p.send); err != nil {
 		return nil, err
+	}
+	if p.tx != nil {
+		p.tx.decide()
+		if err := p.beside(ctx, lanes, p.commit); err != nil {
+			return nil, err
+		}
+		p.tx.forget()
 	}
 	var rejects []flow.Reject
 	for _, l := range lanes {
@@ -66,9 +88,28 @@ func (p *producer) deliver(ctx context.Context, blocks []flow.Block) ([]flow.Rej
 	return rejects, nil
 }
 
+// beside calls f for all lanes, Config.Parallel at the same time.
+func (p *producer) beside(ctx context.Context, lanes []*lane, f func(context.Context, *lane) error) error {
+	var all sync.WaitGroup
+	slots := make(chan struct{}, p.cfg.Parallel)
+	for _, l := range lanes {
+		slots <- struct{}{}
+		all.Go(func() {
+			defer func() { <-slots }()
+			l.err = f(ctx, l)
+		})
+	}
+	all.Wait()
+	return p.firstError(ctx, lanes)
+}
+
 // lanes sorts what the blocks hold by queue.
 func (p *producer) lanes(blocks []flow.Block) ([]*lane, error) {
-	byQueue := map[rocketmq.Queue]*lane{}
+	type way struct {
+		queue rocketmq.Queue
+		kind  kind
+	}
+	known := map[way]*lane{}
 	var lanes []*lane
 	for i, fb := range blocks {
 		b, ok := fb.(*block)
@@ -78,17 +119,17 @@ func (p *producer) lanes(blocks []flow.Block) ([]*lane, error) {
 		row := 0
 		for j := range b.parts {
 			part := &b.parts[j]
-			l := byQueue[part.queue]
+			w := way{part.queue, part.kind}
+			l := known[w]
 			if l == nil {
-				// A block of an outbox may be older than a change of the topic; its keys belong to the queue that they had.
-				if !slices.Contains(p.queues, part.queue) {
-					return nil, fmt.Errorf("rocketmq sink: topic %q has no queue %s any more, and messages wait for it: "+
-						"give the topic its queues back (mqadmin updateTopic)", p.cfg.Topic, part.queue)
+				if err := p.check(w.queue, w.kind); err != nil {
+					return nil, err
 				}
-				l = &lane{queue: part.queue, addr: p.masters[part.queue.Broker]}
-				byQueue[part.queue] = l
+				l = &lane{queue: w.queue, kind: w.kind}
+				known[w] = l
 				lanes = append(lanes, l)
 			}
+			part.open(row)
 			for k := range part.rejects {
 				part.rejects[k].Block = i // the blocks of a repeated Deliver are the same, in this order
 			}
@@ -97,6 +138,18 @@ func (p *producer) lanes(blocks []flow.Block) ([]*lane, error) {
 		}
 	}
 	return lanes, nil
+}
+
+// check refuses what a block of an outbox may be from before a change.
+func (p *producer) check(q rocketmq.Queue, k kind) error {
+	if !slices.Contains(p.queues, q) { // keys belong to the queue that they had
+		return fmt.Errorf("rocketmq sink: topic %q has no queue %s any more, and messages wait for it: "+
+			"give the topic its queues back (mqadmin updateTopic)", p.cfg.Topic, q)
+	}
+	if k == half && p.tx == nil {
+		return errors.New("rocketmq sink: messages of a transaction wait to be sent: set transactional=true until they are")
+	}
+	return nil
 }
 
 // firstError is the error of a Deliver: a permanent one first. It asks for the brokers' addresses when one did not answer.
@@ -118,7 +171,7 @@ func (p *producer) firstError(ctx context.Context, lanes []*lane) error {
 	}
 	p.rt.Count("retries", failed)
 	if route, err := p.client.Route(ctx, p.cfg.Topic); err == nil {
-		maps.Copy(p.masters, route.Masters)
+		p.setMasters(route.Masters)
 		if !p.warned && len(route.Masters) > 0 && p.changed(route) {
 			p.warned = true
 			p.rt.Log.Warn("rocketmq: the topic has other queues than at the start, which stay in use until a restart",
@@ -128,15 +181,39 @@ func (p *producer) firstError(ctx context.Context, lanes []*lane) error {
 	return transient
 }
 
-// send empties a lane, batch by batch, each confirmed before the next: that is what keeps order.
+// send empties a lane; of a transaction it only stores the messages.
 func (p *producer) send(ctx context.Context, l *lane) error {
+	switch l.kind {
+	case single:
+		return l.each(ctx, underWay, func(piece piece, m *message) error { return p.sendSingle(ctx, l, piece, m) })
+	case half:
+		return l.each(ctx, underWay, func(piece piece, m *message) error { return p.sendHalf(ctx, l, piece, m) })
+	}
+	return p.sendBatches(ctx, l)
+}
+
+// commit lets readers see what a transaction has stored. Messages of one key come in their order: one after the other.
+func (p *producer) commit(ctx context.Context, l *lane) error {
+	if l.kind != half {
+		return nil
+	}
+	atOnce := underWay
+	if p.keyed {
+		atOnce = 1
+	}
+	return l.each(ctx, atOnce, func(_ piece, m *message) error { return p.commitHalf(ctx, l, m) })
+}
+
+// sendBatches sends batch by batch, each confirmed before the next: that is what keeps order.
+func (p *producer) sendBatches(ctx context.Context, l *lane) error {
 	limit := p.cfg.BatchMessages
 	for {
 		b := p.cut(l, limit)
 		if b.rows == 0 {
 			return nil
 		}
-		err := p.sendBatch(ctx, l, &b)
+		req := rocketmq.SendBatch(p.cfg.Group, p.cfg.Topic, l.queue, p.rt.Clock.Now(), b.data...)
+		_, err := p.ask(ctx, l, req, b.rows)
 		switch {
 		case err == nil:
 			b.done()
@@ -150,30 +227,6 @@ func (p *producer) send(ctx context.Context, l *lane) error {
 			limit = p.cfg.BatchMessages
 		}
 	}
-}
-
-func (p *producer) sendBatch(ctx context.Context, l *lane, b *batch) error {
-	if l.addr == "" {
-		return flow.Transient(fmt.Errorf("rocketmq sink: the name servers know no master of broker %q", l.queue.Broker))
-	}
-	resp, err := p.client.Call(ctx, l.addr, rocketmq.SendBatch(p.cfg.Group, p.cfg.Topic, l.queue, p.rt.Clock.Now(), b.data...))
-	if err == nil {
-		// Only the code 0 means stored as durably as the cluster is set up to; others look like successes in some clients.
-		switch resp.Code {
-		case rocketmq.FlushDiskTimeout:
-			p.rt.Count("flush_disk_timeout", 1)
-		case rocketmq.FlushSlaveTimeout:
-			p.rt.Count("flush_slave_timeout", 1)
-		case rocketmq.SlaveNotAvailable:
-			p.rt.Count("slave_not_available", 1)
-		}
-		err = resp.Err()
-		resp.Release()
-	}
-	if err != nil && !errors.Is(err, context.Canceled) {
-		return fmt.Errorf("rocketmq sink: send %d messages to queue %s of topic %q: %w", b.rows, l.queue, p.cfg.Topic, err)
-	}
-	return err
 }
 
 // batch is a run of messages of a lane, over the borders of parts.

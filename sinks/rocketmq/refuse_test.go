@@ -1,14 +1,8 @@
 package rocketmq
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -130,79 +124,4 @@ func TestWrongConfigurationListsEverything(t *testing.T) {
 	}
 	require.NotContains(t, err.Error(), "s3cr3t")
 	require.NoError(t, s.Close(t.Context()))
-}
-
-// Nothing that Deliver confirmed may be missing after kills, and each key's first arrivals are in order.
-func TestBrokerKilledWhileSending(t *testing.T) {
-	set := services.Isolated(t, services.Options{}, services.RocketBroker)
-	topic := topicOf(t, set, 4)
-	s := Sink(Config{Connection: Connection{NameServers: []string{set.NameServer()}}, Topic: topic, BatchMessages: 50}, readings{}, Key(device), ID(eventID))
-	w, c := open(t, s)
-	const devices, kills = 20, 2
-	ctx, stop := context.WithCancel(t.Context())
-	var done atomic.Int64
-	var failed error
-	var sender sync.WaitGroup
-	sender.Go(func() {
-		pause := time.NewTicker(20 * time.Millisecond)
-		defer pause.Stop()
-		for seq := 1; ctx.Err() == nil; seq++ {
-			var batch []flow.Record[reading]
-			for d := range devices {
-				batch = append(batch, records(reading{fmt.Sprintf("d%d", d), seq})...)
-			}
-			if failed = w.Write(ctx, batch); failed != nil {
-				return
-			}
-			blocks, _ := w.Seal(ctx)
-			for {
-				_, err := s.Deliver(context.Background(), blocks)
-				if err == nil {
-					break
-				}
-				if !flow.IsTransient(err) {
-					failed = errors.Join(err, errors.New("not transient"))
-					return
-				}
-				<-pause.C
-			}
-			done.Store(int64(seq))
-		}
-	})
-	for range kills {
-		from := done.Load()
-		require.Eventually(t, func() bool { return done.Load() > from+50 }, 60*time.Second, 10*time.Millisecond)
-		require.NoError(t, set.Kill(t.Context(), services.RocketBroker))
-		require.NoError(t, set.Start(t.Context(), services.RocketBroker))
-	}
-	from := done.Load()
-	require.Eventually(t, func() bool { return done.Load() > from+5 }, 60*time.Second, 10*time.Millisecond, "goes on")
-	stop()
-	sender.Wait()
-	require.NoError(t, failed)
-	n := int(done.Load())
-	seen := map[string]int{}
-	require.Eventually(t, func() bool {
-		clear(seen)
-		repeats := 0
-		for _, m := range readOnce(t, set.NameServer(), topic) {
-			var r reading
-			require.NoError(t, readings{}.Decode([]byte(m.body), &r))
-			switch {
-			case r.seq == seen[r.device]+1:
-				seen[r.device] = r.seq
-			case r.seq <= seen[r.device]:
-				repeats++
-			default:
-				t.Fatalf("device %s: %d comes behind %d", r.device, r.seq, seen[r.device])
-			}
-		}
-		for d := range devices {
-			if seen[fmt.Sprintf("d%d", d)] != n {
-				return false
-			}
-		}
-		t.Logf("%d batches, %d repeats, %d retries", n, repeats, c.get("retries"))
-		return true
-	}, 30*time.Second, 200*time.Millisecond)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/millrace-stream/millrace/flow"
 	"github.com/millrace-stream/millrace/flow/codec"
@@ -33,13 +34,25 @@ func Sink[T any](cfg Config, c codec.Codec[T], opts ...Option[T]) flow.Sink[T] {
 	for _, o := range opts {
 		o(&s.fields)
 	}
+	s.keyed = s.fields.key != nil
+	s.delays = s.fields.level != nil || s.fields.at != nil
 	return s
 }
 
 // Option says what of a record becomes a property.
 type Option[T any] func(*fields[T])
 
-type fields[T any] struct{ key, id func(T) string }
+type fields[T any] struct {
+	key, id, tag func(T) string
+	level        func(T) int
+	at           func(T) time.Time
+	properties   []property[T]
+}
+
+type property[T any] struct {
+	name string
+	of   func(T) string
+}
 
 // Key gives the sharding key, which decides the queue: records of one key stay in order. An empty key is refused. It must be
 // safe for concurrent use.
@@ -48,6 +61,28 @@ func Key[T any](of func(T) string) Option[T] { return func(f *fields[T]) { f.key
 // ID gives the event id, the property KEYS: readers drop repeats by it, and brokers find a message by it (as several words
 // where it has spaces). An empty id is refused. It must be safe for concurrent use.
 func ID[T any](of func(T) string) Option[T] { return func(f *fields[T]) { f.id = of } }
+
+// Tag gives the tag, by which subscriptions choose; an empty one means none. One with white space at its ends or || in it could not
+// be subscribed to and is refused. It must be safe for concurrent use.
+func Tag[T any](of func(T) string) Option[T] { return func(f *fields[T]) { f.tag = of } }
+
+// Property gives a property of that name, for SQL conditions of subscriptions and for readers; an empty value means none. It goes
+// before a header of that name. It must be safe for concurrent use.
+func Property[T any](name string, of func(T) string) Option[T] {
+	return func(f *fields[T]) { f.properties = append(f.properties, property[T]{name, of}) }
+}
+
+// DelayLevel lets a message be seen only after a while: level 1 to 18 is one of the broker's fixed delays (1s 5s 10s 30s 1m 2m 3m
+// 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h, its messageDelayLevel), 0 is none; above the last one the broker takes the last.
+//
+// A delayed message cannot be sent in a batch: it costs many times as much as others. Delayed messages keep no order, neither
+// among themselves nor with others. It must be safe for concurrent use.
+func DelayLevel[T any](of func(T) int) Option[T] { return func(f *fields[T]) { f.level = of } }
+
+// DeliverAt lets a message be seen only at a time, to the second; the zero time and one that has passed mean at once. Brokers of
+// version 5 do that with timerWheelEnable, for at most timerMaxDelaySec (3 days); what is further away goes to the dead letters. The cost
+// is that of DelayLevel; a record with both is refused. It must be safe for concurrent use.
+func DeliverAt[T any](of func(T) time.Time) Option[T] { return func(f *fields[T]) { f.at = of } }
 
 // CreateTopic creates a topic with that many queues on every broker and waits until the name servers tell its route. A topic
 // that exists gets the number of queues; its messages stay.
@@ -62,7 +97,14 @@ type sink[T any] struct {
 }
 
 // Open finds the topic's queues. A topic that does not exist is a permanent error.
-func (s *sink[T]) Open(ctx context.Context, rt flow.SinkRuntime) error { return s.open(ctx, rt) }
+func (s *sink[T]) Open(ctx context.Context, rt flow.SinkRuntime) error {
+	for _, p := range s.fields.properties {
+		if p.name == "" || reserved(p.name) {
+			return fmt.Errorf("rocketmq sink: property %q: RocketMQ, or this sink, gives that name a meaning of its own: take another", p.name)
+		}
+	}
+	return s.open(ctx, rt)
+}
 
 // Writer makes the writer of one task.
 func (s *sink[T]) Writer(_ context.Context, task flow.TaskInfo) (flow.SinkWriter[T], error) {
@@ -82,6 +124,7 @@ func (s *sink[T]) DecodeBlock(data []byte) (flow.Block, error) { return decodeBl
 
 // Close closes all connections.
 func (s *sink[T]) Close(context.Context) error {
+	s.checks.close()
 	if s.client != nil {
 		s.client.Close()
 	}
@@ -92,6 +135,10 @@ func (s *sink[T]) Close(context.Context) error {
 func (p *producer) open(ctx context.Context, rt flow.SinkRuntime) error {
 	if p.client == nil {
 		err := p.cfg.validate()
+		if p.cfg.Transactional && p.delays {
+			err = errors.Join(err, errors.New("rocketmq sink: transactional: a message cannot be delayed and part of a transaction: "+
+				"use a sink of its own for delayed ones"))
+		}
 		client, e := rocketmq.NewClient(p.cfg.Connection)
 		if err = errors.Join(err, e); err != nil {
 			return err
@@ -112,7 +159,14 @@ func (p *producer) open(ctx context.Context, rt flow.SinkRuntime) error {
 	case p.cfg.Queues > 0 && n > p.cfg.Queues:
 		return fmt.Errorf("rocketmq sink: topic %q has %d queues, not %d: set queues to %d, which moves keys to other queues", p.cfg.Topic, n, p.cfg.Queues, n)
 	}
-	p.queues, p.masters = route.Writable, route.Masters
+	p.queues = route.Writable
+	p.setMasters(route.Masters)
+	if p.cfg.Transactional && p.tx == nil {
+		if p.tx, err = newTransactions(rt, p.cfg.Group); err != nil {
+			return fmt.Errorf("rocketmq sink: group %q, node %q: %w", p.cfg.Group, rt.Node, err)
+		}
+		p.answerBrokers()
+	}
 	return nil
 }
 

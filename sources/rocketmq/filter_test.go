@@ -108,7 +108,9 @@ func TestABacklogOfUnwantedMessagesIsPassed(t *testing.T) {
 	cfg := b.config()
 	cfg.Tags = "Aa"
 	e := launch(t, cfg, nil)
-	e.until("read", func(parts map[string]*queueLog) bool { return parts[b.id(0)] != nil && parts[b.id(0)].pos.Offset == n+1 })
+	e.until("read", func(parts map[string]*queueLog) bool {
+		return parts[b.id(0)] != nil && parts[b.id(0)].pos.Offset == n+1
+	})
 	e.with(func(parts map[string]*queueLog) {
 		l := parts[b.id(0)]
 		require.Equal(t, []int{n}, l.values)
@@ -127,8 +129,12 @@ func TestOnlyMessagesThatMeetTheConditionAreRead(t *testing.T) {
 	cfg := b.config()
 	cfg.SQL = "n BETWEEN 100 AND 120 AND TAGS IS NOT NULL AND TAGS <> 'BB'"
 	e := launch(t, cfg, nil)
-	e.until("all read", func(parts map[string]*queueLog) bool { return parts[b.id(0)] != nil && parts[b.id(0)].pos.Offset == 1000 })
-	e.with(func(parts map[string]*queueLog) { require.Equal(t, []int{100, 105, 110, 115, 120}, parts[b.id(0)].values) })
+	e.until("all read", func(parts map[string]*queueLog) bool {
+		return parts[b.id(0)] != nil && parts[b.id(0)].pos.Offset == 1000
+	})
+	e.with(func(parts map[string]*queueLog) {
+		require.Equal(t, []int{100, 105, 110, 115, 120}, parts[b.id(0)].values)
+	})
 	require.Zero(t, e.count("lost_by_retention"))
 	e.close()
 

@@ -1,7 +1,6 @@
 package rocketmq
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net"
@@ -15,80 +14,6 @@ import (
 	"github.com/millrace-stream/millrace/internal/rocketmq"
 	"github.com/millrace-stream/millrace/internal/services"
 )
-
-// The client library's pull stalls for 33 s after its broker died, and says nothing. Its commits are one-way.
-func TestBrokerKilledWhileSendingAndReading(t *testing.T) {
-	set := services.Isolated(t, services.Options{}, services.RocketBroker)
-	const queues, kills = 4, 2
-	b := setup(t, set, queues)
-	b.send(0, "1000000")
-	e := launch(t, b.config(), nil)
-	e.until("first", func(parts map[string]*queueLog) bool { return parts[b.id(0)] != nil && parts[b.id(0)].pos.Offset == 1 })
-	e.commit()
-	committed := time.Now()
-
-	// A producer for each queue, which sends again what was not confirmed.
-	ctx, stop := context.WithCancel(t.Context())
-	var producers sync.WaitGroup
-	sent := make([]int, queues)
-	for q := range queues {
-		producers.Go(func() {
-			pace := time.NewTicker(10 * time.Millisecond)
-			defer pace.Stop()
-			for ctx.Err() == nil {
-				<-pace.C
-				if b.trySend(context.Background(), q, numbers(q*1_000_000+sent[q], 100)...) == nil {
-					sent[q] += 100
-				}
-			}
-		})
-	}
-	for kill := range kills {
-		from := e.total()
-		require.Eventually(t, func() bool { return e.total() > from+5000 }, 30*time.Second, 10*time.Millisecond)
-		require.Eventually(t, func() bool { return time.Since(committed) > 2*time.Second }, 5*time.Second, 50*time.Millisecond)
-		require.NoError(t, set.Kill(t.Context(), services.RocketBroker))
-		require.Eventually(t, func() bool { return e.count("outages") == int64(kill+1) }, 5*time.Second, 10*time.Millisecond, "noticed")
-		e.with(func(parts map[string]*queueLog) {
-			for id, l := range parts {
-				require.False(t, l.idle, "%s is disconnected, not idle", id)
-			}
-		})
-		require.NoError(t, set.Start(t.Context(), services.RocketBroker))
-		up := time.Now()
-		e.until("every queue goes on", func(parts map[string]*queueLog) bool {
-			for _, l := range parts {
-				if l.last.Before(up) {
-					return false
-				}
-			}
-			return true
-		})
-		e.with(func(parts map[string]*queueLog) {
-			for id, l := range parts {
-				require.Less(t, l.last.Sub(up), 5*time.Second, id)
-			}
-		})
-		t.Logf("kill %d: all queues went on %v after boot", kill+1, time.Since(up))
-		require.Equal(t, kill+1, len(e.logs.with("WARN", "broker does not answer", "broker-a", set.Broker())), "one warning an outage")
-	}
-	stop()
-	producers.Wait()
-	e.until("everything sent has come", func(parts map[string]*queueLog) bool {
-		for q := range queues {
-			if missing(parts[b.id(q)].values, q*1_000_000, sent[q]) > 0 {
-				return false
-			}
-		}
-		return true
-	})
-	require.Zero(t, e.count("lost_by_retention"))
-	offset, known, err := b.client.Committed(t.Context(), set.Broker(), b.config().Group, b.topic, b.queue(0))
-	require.NoError(t, err)
-	// A broker that is killed while it writes its offsets may forget one: that repeats records. It must never know of more.
-	require.LessOrEqual(t, offset, int64(1), "nothing beyond the commit is committed (known: %v)", known)
-	t.Logf("sent %v, read %d", sent, e.total())
-}
 
 // missing counts the values from, from+1, … that did not come.
 func missing(values []int, from, n int) int {

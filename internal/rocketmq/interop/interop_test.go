@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -40,10 +39,11 @@ func (text) Decode(b []byte, v *string) error           { *v = string(b); return
 func (text) Append(b []byte, v *string) ([]byte, error) { return append(b, *v...), nil }
 
 // newProducer is the client library's, with queues chosen by us.
-func newProducer(t testing.TB, set *services.Set, topic string) client.Producer {
+func newProducer(t testing.TB, set *services.Set, topic string, opts ...producer.Option) client.Producer {
 	t.Helper()
-	p, err := producer.NewDefaultProducer(producer.WithNameServer([]string{set.NameServer()}), producer.WithInstanceName(topic),
-		producer.WithRetry(0), producer.WithSendMsgTimeout(20*time.Second), producer.WithQueueSelector(chosen{}))
+	opts = append(opts, producer.WithNameServer([]string{set.NameServer()}), producer.WithInstanceName(topic), producer.WithRetry(0),
+		producer.WithSendMsgTimeout(20*time.Second), producer.WithQueueSelector(chosen{}))
+	p, err := producer.NewDefaultProducer(opts...)
 	require.NoError(t, err)
 	require.NoError(t, p.Start())
 	t.Cleanup(func() { require.NoError(t, p.Shutdown()) })
@@ -86,23 +86,8 @@ func TestSourceReadsWhatTheClientSent(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, primitive.SendOK, r.Status)
 	}
-	s := rocketmqsource.Source(rocketmqsource.Config{Connection: rocketmqsource.Connection{NameServers: []string{set.NameServer()}}, Topic: topic, Group: "g-" + topic, Meta: true}, text{})
-	in := &intake{want: 5, done: make(chan struct{})}
-	ctx, cancel := context.WithCancel(t.Context())
-	require.NoError(t, s.Open(ctx, flow.SourceRuntime{Clock: flow.SystemClock(), Log: slog.New(slog.DiscardHandler), Count: func(string, int64) {}}))
-	var all sync.WaitGroup
-	all.Go(func() { _ = s.Run(ctx, in) })
-	in.read = func(parts []flow.Partition) {
-		all.Go(func() { _ = s.Read(ctx, parts[0], flow.Position{}, flow.NewIntake[string](in)) })
-	}
-	select {
-	case <-in.done:
-	case <-time.After(30 * time.Second):
-		t.Error("not read")
-	}
-	cancel()
-	all.Wait()
-	require.NoError(t, s.Close(t.Context()))
+	in := readWith(t, rocketmqsource.Config{
+		Connection: rocketmqsource.Connection{NameServers: []string{set.NameServer()}}, Topic: topic, Group: "g-" + topic, Meta: true}, 5)
 	require.Equal(t, []string{"first", "one", long, "two", "three"}, in.values)
 	require.Equal(t, "dev-1", in.metas[1].Key)
 	require.Equal(t, "id-1", in.metas[1].Headers["KEYS"])

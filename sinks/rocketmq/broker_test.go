@@ -1,0 +1,180 @@
+package rocketmq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/millrace-stream/millrace/flow"
+	"github.com/millrace-stream/millrace/internal/services"
+)
+
+// What must not be done to the broker that others use: kills, and transactions, since from the first one on a thread of RocketMQ 5.5 is
+// busy for ever. This broker asks for half messages after 3 s.
+func TestOnABrokerOfItsOwn(t *testing.T) {
+	set := services.Isolated(t, services.Options{}, services.RocketBroker)
+	t.Run("transactions", func(t *testing.T) {
+		for name, test := range map[string]func(*testing.T, *services.Set){
+			"arrive once in order":                        transactionalMessagesArriveOnceInOrder,
+			"a crash is rolled back by the next start":    halfMessagesOfACrashAreRolledBackByTheNextStart,
+			"a commit behind a check":                     aCommitBehindACheckFindsTheHalfMessage,
+			"a decided message is committed by the check": aDecidedMessageIsCommittedWhenTheBrokerAsks,
+		} {
+			t.Run(name, func(t *testing.T) { test(t, set) })
+		}
+	})
+	t.Run("killed while sending", func(t *testing.T) { brokerKilledWhileSending(t, set) })
+}
+
+func transactionalMessagesArriveOnceInOrder(t *testing.T, set *services.Set) {
+	t.Parallel()
+	topic := topicOf(t, set, 4)
+	s, w, c := openTx(t, set.NameServer(), topic, 1, Key(device), ID(eventID))
+	for range 2 {
+		rejects, err := s.Deliver(t.Context(), sealed(t, w, 20, 25))
+		require.NoError(t, err)
+		require.Empty(t, rejects)
+	}
+	last := map[string]int{}
+	for _, m := range read(t, set.NameServer(), topic, 1000) {
+		var r reading
+		require.NoError(t, readings{}.Decode([]byte(m.body), &r))
+		require.Equal(t, last[r.device]%25+1, r.seq, r.device)
+		last[r.device]++
+		require.Equal(t, eventID(r), m.props["KEYS"])
+		require.Equal(t, fmt.Sprint(m.queue.ID), m.props["MR_SHARD"])
+	}
+	require.Zero(t, c.get("checked_commits"))
+}
+
+// A topology that dies between storing and committing leaves half messages; its next start lets them be dropped, since their
+// epoch comes again.
+func halfMessagesOfACrashAreRolledBackByTheNextStart(t *testing.T, set *services.Set) {
+	t.Parallel()
+	topic := topicOf(t, set, 2)
+	s, w, _ := openTx(t, set.NameServer(), topic, 1)
+	lanes, err := s.lanes(sealed(t, w, 5, 10))
+	require.NoError(t, err)
+	require.NoError(t, s.beside(t.Context(), lanes, s.send))
+	require.NoError(t, s.Close(context.Background()))
+
+	s, w, c := openTx(t, set.NameServer(), topic, 2)
+	_, err = s.Deliver(t.Context(), sealed(t, w, 5, 10))
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return c.get("checked_rollbacks") >= 50 }, time.Minute, 50*time.Millisecond)
+	require.Zero(t, c.get("checked_commits"))
+	read(t, set.NameServer(), topic, 50)
+}
+
+// A broker asks while a Deliver waits for another queue, and stores its half messages anew for that: the commit goes to the new place.
+func aCommitBehindACheckFindsTheHalfMessage(t *testing.T, set *services.Set) {
+	t.Parallel()
+	topic := topicOf(t, set, 2)
+	s, w, c := openTx(t, set.NameServer(), topic, 1)
+	blocks := sealed(t, w, 5, 10)
+	lanes, err := s.lanes(blocks)
+	require.NoError(t, err)
+	require.NoError(t, s.beside(t.Context(), lanes, s.send))
+	require.Eventually(t, func() bool { return c.get("transaction_checks") >= 50 }, time.Minute, 50*time.Millisecond)
+	_, err = s.Deliver(t.Context(), blocks)
+	require.NoError(t, err)
+	read(t, set.NameServer(), topic, 50)
+	// Whatever the broker still asks: nothing comes twice, now or at its next round.
+	asked := c.get("transaction_checks")
+	require.Never(t, func() bool { return c.get("transaction_checks") > asked+10 || c.get("checked_commits") > 0 }, 4*time.Second, 200*time.Millisecond)
+	read(t, set.NameServer(), topic, 50)
+}
+
+// A commit that was decided is done by the broker's question where its request was lost.
+func aDecidedMessageIsCommittedWhenTheBrokerAsks(t *testing.T, set *services.Set) {
+	t.Parallel()
+	topic := topicOf(t, set, 1)
+	s, w, c := openTx(t, set.NameServer(), topic, 1)
+	lanes, err := s.lanes(sealed(t, w, 5, 10))
+	require.NoError(t, err)
+	require.NoError(t, s.beside(t.Context(), lanes, s.send))
+	s.tx.decide()
+	s.tx.forget()
+	require.Eventually(t, func() bool { return c.get("checked_commits") == 50 }, time.Minute, 50*time.Millisecond)
+	read(t, set.NameServer(), topic, 50)
+}
+
+// Nothing that Deliver confirmed may be missing after kills, and each key's first arrivals are in order.
+func brokerKilledWhileSending(t *testing.T, set *services.Set) {
+	topic := topicOf(t, set, 4)
+	s := Sink(Config{Connection: Connection{NameServers: []string{set.NameServer()}}, Topic: topic, BatchMessages: 50}, readings{}, Key(device), ID(eventID))
+	w, c := open(t, s)
+	const devices, kills = 20, 2
+	ctx, stop := context.WithCancel(t.Context())
+	var done atomic.Int64
+	var failed error
+	var sender sync.WaitGroup
+	sender.Go(func() {
+		pause := time.NewTicker(20 * time.Millisecond)
+		defer pause.Stop()
+		for seq := 1; ctx.Err() == nil; seq++ {
+			var batch []flow.Record[reading]
+			for d := range devices {
+				batch = append(batch, records(reading{fmt.Sprintf("d%d", d), seq})...)
+			}
+			if failed = w.Write(ctx, batch); failed != nil {
+				return
+			}
+			blocks, _ := w.Seal(ctx)
+			for {
+				_, err := s.Deliver(context.Background(), blocks)
+				if err == nil {
+					break
+				}
+				if !flow.IsTransient(err) {
+					failed = errors.Join(err, errors.New("not transient"))
+					return
+				}
+				<-pause.C
+			}
+			done.Store(int64(seq))
+		}
+	})
+	for range kills {
+		from := done.Load()
+		require.Eventually(t, func() bool { return done.Load() > from+50 }, 60*time.Second, 10*time.Millisecond)
+		require.NoError(t, set.Kill(t.Context(), services.RocketBroker))
+		require.NoError(t, set.Start(t.Context(), services.RocketBroker))
+	}
+	from := done.Load()
+	require.Eventually(t, func() bool { return done.Load() > from+5 }, 60*time.Second, 10*time.Millisecond, "goes on")
+	stop()
+	sender.Wait()
+	require.NoError(t, failed)
+	n := int(done.Load())
+	seen := map[string]int{}
+	require.Eventually(t, func() bool {
+		clear(seen)
+		repeats := 0
+		for _, m := range readOnce(t, set.NameServer(), topic) {
+			var r reading
+			require.NoError(t, readings{}.Decode([]byte(m.body), &r))
+			switch {
+			case r.seq == seen[r.device]+1:
+				seen[r.device] = r.seq
+			case r.seq <= seen[r.device]:
+				repeats++
+			default:
+				t.Fatalf("device %s: %d comes behind %d", r.device, r.seq, seen[r.device])
+			}
+		}
+		for d := range devices {
+			if seen[fmt.Sprintf("d%d", d)] != n {
+				return false
+			}
+		}
+		t.Logf("%d batches, %d repeats, %d retries", n, repeats, c.get("retries"))
+		return true
+	}, 30*time.Second, 200*time.Millisecond)
+}
