@@ -47,7 +47,7 @@ type publisher struct {
 	exhausted error // a refusal that may pass
 
 	// Of the keeper alone.
-	warned   time.Time
+	warned   map[string]time.Time // by message
 	failures int
 }
 
@@ -202,7 +202,8 @@ func (p *publisher) reconnect(pause *backoff.ExponentialBackOff) *mqttclient.Con
 		if err == nil {
 			if p.failures > 0 {
 				p.rt.Log.Info("mqtt: connected", "client", p.cfg.ClientID, "brokers", p.addresses(), "attempts", p.failures+1)
-				p.warned, p.failures = time.Time{}, 0
+				p.failures = 0
+				clear(p.warned)
 			}
 			p.rt.Count("reconnects", 1)
 			p.up(c)
@@ -349,10 +350,13 @@ func (p *publisher) refuse(l *flight, a mqttclient.Answer) {
 
 func (p *publisher) warn(msg string, err error, more ...any) {
 	now := p.rt.Clock.Now()
-	if !p.warned.IsZero() && now.Sub(p.warned) < repeatWarning {
+	if at, ok := p.warned[msg]; ok && now.Sub(at) < repeatWarning {
 		return
 	}
-	p.warned = now
+	if p.warned == nil {
+		p.warned = map[string]time.Time{}
+	}
+	p.warned[msg] = now
 	p.rt.Log.Warn(msg, append([]any{"client", p.cfg.ClientID, "attempts", p.failures, "err", err}, more...)...)
 }
 

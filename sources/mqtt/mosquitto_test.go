@@ -111,24 +111,6 @@ func TestMosquittoWindow(t *testing.T) {
 	require.Empty(t, again.values())
 }
 
-// A window of 32 does not stop the stream, whatever cannot be decoded.
-func TestMosquittoMalformedWithSmallWindow(t *testing.T) {
-	s := mosquitto(t, 20)
-	e := start(t, configFor(s.MQTT(), "d"))
-	e.awaitIdle()
-	p := newPublisher(t, s.MQTT())
-	for range 100 {
-		var last paho.Token
-		for range 100 {
-			last = p.c.Publish("d", 1, false, "no number")
-		}
-		p.await(last)
-	}
-	p.publish("d", 0, 5)
-	inOrder(t, 5, e.await(5))
-	require.Equal(t, 10_000, e.rejected())
-}
-
 func TestMosquittoKilledLosesNothing(t *testing.T) {
 	s := mosquitto(t, 100)
 	e := start(t, configFor(s.MQTT(), "d"), commitAfter(5*time.Millisecond))

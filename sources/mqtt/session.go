@@ -39,7 +39,7 @@ type session struct {
 
 	connected  bool // at least once
 	toldExpiry bool
-	warned     time.Time
+	warned     map[string]time.Time // by message
 	failures   int
 }
 
@@ -227,17 +227,21 @@ func (s *session) awaitRoom(ctx context.Context) bool {
 // warn logs a trouble when it is new and then now and again.
 func (s *session) warn(msg string, err error) {
 	now := s.clock.Now()
-	if !s.warned.IsZero() && now.Sub(s.warned) < repeatWarning {
+	if at, ok := s.warned[msg]; ok && now.Sub(at) < repeatWarning {
 		return
 	}
-	s.warned = now
+	if s.warned == nil {
+		s.warned = map[string]time.Time{}
+	}
+	s.warned[msg] = now
 	s.log.Warn(msg, "client", s.id, "attempts", s.failures, "err", err)
 }
 
 func (s *session) recovered() {
 	if s.failures > 0 {
 		s.log.Info("mqtt: connected", "client", s.id, "brokers", s.addresses(), "attempts", s.failures+1)
-		s.warned, s.failures = time.Time{}, 0
+		s.failures = 0
+		clear(s.warned)
 	}
 }
 

@@ -3,10 +3,12 @@ package mqtt_test
 import (
 	"context"
 	"log/slog"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
 
+	paho "github.com/eclipse/paho.mqtt.golang"
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-stream/millrace/flow"
@@ -21,19 +23,29 @@ type topology struct {
 	up     bool
 	values []int
 	dead   int
+	raw    [][]byte      // of the dead letters
+	hold   chan struct{} // when set, the sink takes nothing until it is closed
 	cancel context.CancelFunc
 	done   chan error
 	log    *logBook
 }
 
-func runTopology(t *testing.T, cfg mqtt.Config) *topology {
+func runTopology(t *testing.T, cfg mqtt.Config, opts ...func(*topology)) *topology {
 	t.Helper()
 	r := &topology{t: t, done: make(chan error, 1), log: &logBook{}}
+	for _, o := range opts {
+		o(r)
+	}
 	top := flow.New("mqtt-test", flow.WithStore(state.InMemory()), flow.AcceptRepeats(), flow.WithLogger(slog.New(slog.NewTextHandler(r.log, nil))))
 	flow.To(flow.From(top, "in", mqtt.Source(cfg, numbers{})), "out", flow.SinkFunc(func(_ context.Context, batch []flow.Record[int]) error {
 		r.mu.Lock()
-		defer r.mu.Unlock()
 		r.up = true
+		r.mu.Unlock()
+		if r.hold != nil {
+			<-r.hold
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
 		for _, rec := range batch {
 			if rec.Value >= 0 {
 				r.values = append(r.values, rec.Value)
@@ -45,6 +57,9 @@ func runTopology(t *testing.T, cfg mqtt.Config) *topology {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.dead += len(batch)
+		for _, l := range batch {
+			r.raw = append(r.raw, l.Value.Raw)
+		}
 		return nil
 	}))
 	ctx, cancel := context.WithCancel(context.Background())
@@ -61,6 +76,17 @@ func (r *topology) stop() {
 	r.cancel()
 	r.cancel = nil
 	require.NoError(r.t, <-r.done, r.log)
+}
+
+// awaitUp publishes until something comes through.
+func (r *topology) awaitUp(p *publisher) {
+	r.t.Helper()
+	require.Eventually(r.t, func() bool {
+		p.publish("d", -1, 0)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.up
+	}, patience, 10*time.Millisecond, r.log)
 }
 
 func (r *topology) await(n, dead int) []int {
@@ -82,12 +108,7 @@ func TestTopology(t *testing.T) {
 	cfg := configFor(s.MQTT(), "d")
 	first := runTopology(t, cfg)
 	p := newPublisher(t, s.MQTT())
-	require.Eventually(t, func() bool { // until the subscription stands
-		p.publish("d", -1, 0)
-		first.mu.Lock()
-		defer first.mu.Unlock()
-		return first.up
-	}, patience, 10*time.Millisecond)
+	first.awaitUp(p)
 	p.await(p.c.Publish("d", 1, false, "no number"))
 	began := time.Now()
 	p.publish("d", 0, 10_000)
@@ -109,4 +130,64 @@ func TestTopology(t *testing.T) {
 	last := runTopology(t, cfg)
 	last.stop()
 	require.Empty(t, last.values)
+}
+
+// A chain that stands still for three keepalives costs no connection, with more messages than fit into the inbox.
+func TestSlowChain(t *testing.T) {
+	t.Parallel()
+	for _, protocol := range []mqtt.Protocol{mqtt.V311, mqtt.V5} {
+		t.Run("MQTT "+string(protocol), func(t *testing.T) {
+			t.Parallel()
+			s := mosquitto(t, 1000)
+			cfg := configFor(s.MQTT(), "d")
+			cfg.Protocol, cfg.KeepAlive, cfg.PingTimeout = protocol, 2*time.Second, time.Second
+			r := runTopology(t, cfg, func(r *topology) { r.hold = make(chan struct{}) })
+			release := sync.OnceFunc(func() { close(r.hold) })
+			t.Cleanup(release)
+			p := newPublisher(t, s.MQTT())
+			r.awaitUp(p)
+			p.publish("d", 0, 6000)
+			require.NoError(t, flow.SystemClock().Sleep(t.Context(), 3*cfg.KeepAlive))
+			release()
+			inOrder(t, 6000, r.await(6000, 0))
+			require.NotContains(t, r.log.String(), "level=WARN")
+		})
+	}
+}
+
+// A hundred thousand messages that cannot be decoded, with a window of 20: the stream does not stop, and each is in the dead
+// letters with its bytes.
+func TestMalformed(t *testing.T) {
+	t.Parallel()
+	for protocol, total := range map[mqtt.Protocol]int{mqtt.V311: 100_000, mqtt.V5: 10_000} {
+		t.Run("MQTT "+string(protocol), func(t *testing.T) {
+			t.Parallel()
+			s := mosquitto(t, 20)
+			cfg := configFor(s.MQTT(), "d")
+			if cfg.Protocol = protocol; protocol == mqtt.V5 {
+				cfg.Window = 20
+			}
+			r := runTopology(t, cfg)
+			p := newPublisher(t, s.MQTT())
+			r.awaitUp(p)
+			began := time.Now()
+			window := make([]paho.Token, 0, 256)
+			for i := range total {
+				window = append(window, p.c.Publish("d", 1, false, "malformed "+strconv.Itoa(i)))
+				if len(window) == cap(window) || i == total-1 {
+					for _, tok := range window {
+						p.await(tok)
+					}
+					window = window[:0]
+				}
+			}
+			p.publish("d", 0, 5)
+			inOrder(t, 5, r.await(5, total))
+			t.Logf("%d messages through a window of 20 in %v", total, time.Since(began))
+			for i, raw := range r.raw {
+				require.Equal(t, "malformed "+strconv.Itoa(i), string(raw))
+			}
+			require.NotContains(t, r.log.String(), "connection lost")
+		})
+	}
 }
