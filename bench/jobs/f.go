@@ -49,8 +49,8 @@ func F(t *flow.Topology, src flow.Source[Reading], r *workload.Result) {
 	}, r))
 }
 
-// PayloadSource decodes n payloads in one partition. The payloads of a batch lie in memory of their own, as in the answer of a
-// broker, so that a codec may point into them.
+// PayloadSource decodes n payloads in one partition. The payloads of a batch lie in one piece of memory, as in the answer of a broker: a
+// new one for each batch where the codec points into it, the same one otherwise.
 func PayloadSource(p *workload.Payloads, n int64, c codec.Codec[Reading]) flow.Source[Reading] {
 	return &payloadSource{source{n: n}, p, c}
 }
@@ -65,11 +65,13 @@ type payloadSource struct {
 const payloadSize = 128
 
 func (s *payloadSource) Read(ctx context.Context, _ flow.Partition, from flow.Position, in *flow.Intake[Reading]) error {
+	var payloads []byte
 	for i := from.Offset; i < s.n; {
 		b := in.Buffer()
-		n := min(int64(flow.MaxBatch), s.n-i)
-		payloads := make([]byte, 0, n*payloadSize)
-		for range n {
+		if payloads = payloads[:0]; payloads == nil || codec.Aliases(s.c) {
+			payloads = make([]byte, 0, flow.MaxBatch*payloadSize)
+		}
+		for range min(int64(flow.MaxBatch), s.n-i) {
 			at := len(payloads)
 			payloads = s.p.Append(payloads, i)
 			i++
