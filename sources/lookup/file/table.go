@@ -20,7 +20,7 @@ import (
 
 // Config says which file and how often to look at it.
 type Config struct {
-	// Path is the file's.
+	// Path is where the file is. Required.
 	Path string `yaml:"path"`
 	// Format is csv, tsv, json or yaml. CSV and TSV begin with a line of column names; JSON is an array of objects, YAML a sequence of
 	// mappings. Defaults to what the file's name ends with.

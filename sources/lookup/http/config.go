@@ -25,7 +25,7 @@ const keyMark = "{key}"
 
 // Config says which service to ask.
 type Config struct {
-	// URL is asked: for Get with {key} where the key stands, in the path or the query, and is escaped (https://registry/sites/{key}).
+	// URL is asked: for Get with {key} where the key stands, in the path or the query, and is escaped (https://registry/sites/{key}). Required.
 	URL string `yaml:"url"`
 	// Header is sent with each request; its values are secret. Defaults to none.
 	Header map[string]Secret `yaml:"header"`

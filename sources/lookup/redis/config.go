@@ -19,7 +19,7 @@ type TLS = link.TLS
 
 // Config says which Redis to ask.
 type Config struct {
-	// Addresses are host:port of the server; of several nodes of a cluster; or, with Master, of the sentinels.
+	// Addresses are host:port of the server; of several nodes of a cluster; or, with Master, of the sentinels. Required.
 	Addresses []string `yaml:"addresses"`
 	// Cluster says that the server is a node of a cluster, where Addresses has one only. Defaults to false.
 	Cluster bool `yaml:"cluster"`
@@ -27,7 +27,7 @@ type Config struct {
 	Master string `yaml:"master"`
 	// DB is the number of the database; a cluster has 0 only. Defaults to 0.
 	DB int `yaml:"db"`
-	// User and Password log in. Default to none.
+	// User is who logs in, by Password. Defaults to the server's default user.
 	User     string `yaml:"user"`
 	Password Secret `yaml:"password"`
 	// Credentials, when set, is asked for user and password at each new connection instead.

@@ -28,13 +28,13 @@ const (
 
 // Config says which database to ask and what.
 type Config struct {
-	// Dialect is mysql (MariaDB too) or postgres.
+	// Dialect is mysql (MariaDB too) or postgres. Required.
 	Dialect string `yaml:"dialect"`
-	// Address is host:port of the server.
+	// Address is host:port of the server. Required, as Database and User are, unless DB is set.
 	Address string `yaml:"address"`
 	// Database is its name there.
 	Database string `yaml:"database"`
-	// User and Password log in.
+	// User is who logs in, by Password.
 	User     string `yaml:"user"`
 	Password Secret `yaml:"password"`
 	// Credentials, when set, is asked for user and password at each new connection instead.
