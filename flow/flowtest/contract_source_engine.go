@@ -407,11 +407,13 @@ func (p *partRun[T]) Emit(ctx context.Context, batch []flow.Record[T], upTo flow
 	if len(batch) > 0 {
 		p.idle = false
 	}
-	for r.shut {
+	if r.shut {
 		p.blocked = true
+		r.changed.tell()
+	}
+	for r.shut {
 		c := r.changed.wait()
 		r.mu.Unlock()
-		r.changed.tell()
 		select {
 		case <-c:
 		case <-ctx.Done():
