@@ -38,7 +38,8 @@ type win struct {
 	acc        agg.Slot
 	filled     bool           // acc holds something
 	count      int64          // records since the last firing by count
-	next       flow.Timestamp // next periodic firing, None if there is none
+	next       flow.Timestamp // the last periodic firing that was set, None if there never was one
+	armed      bool           // it is still to come
 	fires      int64
 	chunks     []agg.Slot // of the last records, oldest first
 	records    int64      // of this key so far
@@ -192,8 +193,10 @@ func (t *windows[K, T, R]) merge(key flow.Slot, start, end flow.Timestamp) int {
 		return from
 	}
 	w := &ws[from]
+	was := [2]flow.Timestamp{w.start, w.end}
 	w.start = min(w.start, start)
 	w.end = max(w.end, end, ws[to-1].end)
+	grown := to-from > 1 || was != [2]flow.Timestamp{w.start, w.end}
 	for i := from + 1; i < to; i++ {
 		m := &ws[i]
 		switch {
@@ -209,6 +212,8 @@ func (t *windows[K, T, R]) merge(key flow.Slot, start, end flow.Timestamp) int {
 			w.next = m.next
 		}
 	}
+	// A window that grows takes up its periodic firings again, also the one that has been, as Flink does.
+	w.armed = w.armed || grown && w.next != flow.None
 	t.open[key] = slices.Delete(ws, from+1, to)
 	return from
 }
@@ -240,9 +245,10 @@ func (t *windows[K, T, R]) take(key flow.Slot, i int, r *flow.Record[T], out *fl
 		} else if w.next == flow.None {
 			// Rounded toward zero, as Flink does, also for times before 1970.
 			w.next = min((r.Time - r.Time%every).Add(time.Duration(every)), w.latest())
+			w.armed = true
 		}
 	}
-	t.schedule(key)
+	t.schedule(key, t.wm)
 }
 
 func (t *windows[K, T, R]) fold(w *win, r *flow.Record[T]) {
@@ -301,34 +307,32 @@ func (t *windows[K, T, R]) fire(key flow.Slot, w *win, out *flow.Output[window.R
 	}
 }
 
-// nextAt is the next moment at which the watermark changes a window: a firing, or its end.
-func (t *windows[K, T, R]) nextAt(w *win) flow.Timestamp {
+// nextAt is the next moment behind since at which the watermark changes a window: a firing, or its end. A periodic firing may be due since
+// before the watermark: it happens when that moves.
+func (t *windows[K, T, R]) nextAt(w *win, since flow.Timestamp) flow.Timestamp {
 	next := flow.EndOfTime
-	at := func(m flow.Timestamp) {
-		if (t.wm == flow.None || m > t.wm) && m < next {
-			next = m
-		}
-	}
 	if w.end != flow.EndOfTime {
-		if t.cfg.Trigger == window.AtWatermark || t.cfg.Trigger == window.Periodic {
-			at(w.latest())
+		if at := w.latest(); at > since && (t.cfg.Trigger == window.AtWatermark || t.cfg.Trigger == window.Periodic) {
+			next = at
 		}
-		at(w.latest().Add(time.Duration(t.cfg.Lateness)))
+		if at := w.latest().Add(time.Duration(t.cfg.Lateness)); at > since {
+			next = min(next, at)
+		}
 	}
-	if w.next != flow.None {
-		at(w.next)
+	if w.armed {
+		next = min(next, w.next)
 	}
 	return next
 }
 
 // schedule queues the key for the next moment at which one of its windows changes.
-func (t *windows[K, T, R]) schedule(key flow.Slot) {
+func (t *windows[K, T, R]) schedule(key flow.Slot, since flow.Timestamp) {
 	if t.cfg.Shape != window.Aligned && t.cfg.Shape != window.Sessions && t.cfg.Trigger == window.ByCount {
 		return
 	}
 	next := flow.EndOfTime
 	for i := range t.open[key] {
-		next = min(next, t.nextAt(&t.open[key][i]))
+		next = min(next, t.nextAt(&t.open[key][i], since))
 	}
 	if len(t.open[key]) > 0 {
 		t.due.add(dueTime{next, t.keys.Group(key.Page()), key})
@@ -337,6 +341,9 @@ func (t *windows[K, T, R]) schedule(key flow.Slot) {
 
 // OnWatermark fires what has come due, in order of time, key group and slot, and frees windows that take no more records.
 func (t *windows[K, T, R]) OnWatermark(_ context.Context, wm flow.Timestamp, out *flow.Output[window.Result[K, R]]) error {
+	if wm <= t.wm { // announced again behind a restore
+		return nil
+	}
 	t.wm = wm
 	for {
 		d, ok := t.due.pop(wm)
@@ -345,7 +352,9 @@ func (t *windows[K, T, R]) OnWatermark(_ context.Context, wm flow.Timestamp, out
 		}
 		t.now = d.at
 		t.reach(d.key, d.at, out)
-		t.schedulePast(d.key, d.at)
+		if d.at < flow.EndOfTime {
+			t.schedule(d.key, d.at)
+		}
 	}
 }
 
@@ -362,7 +371,12 @@ func (t *windows[K, T, R]) reach(key flow.Slot, at flow.Timestamp, out *flow.Out
 		case window.OnlyFinal:
 			fire = gone
 		case window.Periodic:
-			if w.next == at && at < last {
+			armed := w.armed && w.next == at
+			if armed {
+				w.armed = false
+			}
+			if armed && at < last {
+				w.armed = true
 				w.next = min(at.Add(time.Duration(t.cfg.Every)), last)
 				if t.wm == flow.EndOfTime && w.end == flow.EndOfTime {
 					w.next = last // the rest of time in one step
@@ -380,17 +394,6 @@ func (t *windows[K, T, R]) reach(key flow.Slot, at flow.Timestamp, out *flow.Out
 			i--
 		}
 	}
-}
-
-// schedulePast queues the key for its next moment behind at, which may lie before the watermark.
-func (t *windows[K, T, R]) schedulePast(key flow.Slot, at flow.Timestamp) {
-	if at == flow.EndOfTime {
-		return
-	}
-	wm := t.wm
-	t.wm = at
-	t.schedule(key)
-	t.wm = wm
 }
 
 // accumulators gives out single slots of a store.
@@ -505,14 +508,17 @@ func (t *windows[K, T, R]) AppendPage(b []byte, _ int64, page uint32) []byte {
 }
 
 func (t *windows[K, T, R]) appendWindow(b []byte, w *win) []byte {
-	filled := uint64(0)
+	flags := uint64(0)
 	if w.filled {
-		filled = 1
+		flags |= 1
+	}
+	if w.armed {
+		flags |= 2
 	}
 	for _, v := range []uint64{uint64(w.start), uint64(w.end), uint64(w.next)} {
 		b = binary.LittleEndian.AppendUint64(b, v)
 	}
-	for _, v := range []uint64{uint64(w.count), uint64(w.fires), uint64(w.records), uint64(len(w.chunks)), filled} {
+	for _, v := range []uint64{uint64(w.count), uint64(w.fires), uint64(w.records), uint64(len(w.chunks)), flags} {
 		b = binary.AppendUvarint(b, v)
 	}
 	slots := slices.Clone(w.chunks)
@@ -541,7 +547,7 @@ func (t *windows[K, T, R]) ReadPage(_ int64, page uint32, b []byte) error {
 			}
 			t.add(key, i, one)
 		}
-		t.schedule(key)
+		t.schedule(key, t.wm)
 	}
 	return nil
 }
@@ -562,7 +568,7 @@ func (t *windows[K, T, R]) readWindow(b []byte, w *win) ([]byte, error) {
 		}
 		v[i], b = n, b[used:]
 	}
-	w.count, w.fires, w.records, w.filled = int64(v[0]), int64(v[1]), int64(v[2]), v[4] == 1
+	w.count, w.fires, w.records, w.filled, w.armed = int64(v[0]), int64(v[1]), int64(v[2]), v[4]&1 != 0, v[4]&2 != 0
 	if v[3] > uint64(len(b)) {
 		return b, errPage
 	}
