@@ -48,14 +48,14 @@ func Window[K comparable, T, R any](s flow.KeyedStream[K, T], name string, w win
 		cfg.Problem("a count window with another trigger", "take OnCount, Early or FinalOnly out: its count says when it fires")
 	case cfg.Shape == window.LastRecords && cfg.Purge:
 		cfg.Problem("window.Last with Discarding", "take Discarding out: the last records overlap")
-	case cfg.Shape != window.Aligned && cfg.Shape != window.Sessions && cfg.Trigger == window.OnlyFinal:
+	case !bounded(cfg) && cfg.Trigger == window.OnlyFinal:
 		cfg.Problem("FinalOnly on windows that never end", "take it out")
-	case cfg.Shape != window.Aligned && cfg.Shape != window.Sessions && cfg.Lateness > 0:
+	case !bounded(cfg) && cfg.Lateness > 0:
 		cfg.Problem("AllowedLateness on windows that are not bounded in time", "take it out: nothing is late for them")
 	}
 	cfg.Traits = flow.Traits{
-		Kind: "window", EventTime: cfg.Trigger != window.ByCount || cfg.Shape == window.Aligned || cfg.Shape == window.Sessions,
-		Stateful: true, Counts: true, Horizon: time.Duration(cfg.Size + cfg.Lateness), Loses: "the contents of open windows",
+		Kind: "window", EventTime: cfg.Trigger != window.ByCount || bounded(cfg),
+		Stateful: true, Counts: true, Horizon: horizon(cfg), Loses: "the contents of open windows",
 	}
 	side, late := flow.SideOutput[flow.Late[T]](s.Topology(), name, "late")
 	var out flow.Stream[window.Result[K, R]]
@@ -65,6 +65,20 @@ func Window[K comparable, T, R any](s flow.KeyedStream[K, T], name string, w win
 		out = flow.ApplyKeyed[K, T, window.Result[K, R]](s, name, func() *windows[K, T, R] { return newWindows[K](cfg, a.NewStore(), side, gap) }, flow.With(cfg))
 	}
 	return Windowed[K, T, R]{out, late}
+}
+
+// bounded tells whether windows end at a moment of event time.
+func bounded(cfg *window.Config) bool {
+	return cfg.Shape != window.Unbounded && cfg.Shape != window.LastRecords
+}
+
+// horizon is how long a record can change a result.
+func horizon(cfg *window.Config) time.Duration {
+	size := time.Duration(cfg.Size)
+	if cfg.Shape == window.Calendar {
+		size = 25 * time.Hour
+	}
+	return size + time.Duration(cfg.Lateness)
 }
 
 // lateRecords is what both operators do with records that no window takes.
@@ -132,5 +146,5 @@ func fingerprintOf(cfg *window.Config, store string) string {
 	if cfg.Shape == window.Aligned && cfg.Size == cfg.Slide && cfg.Trigger == window.AtWatermark && !cfg.Purge {
 		return "tumbling/" + d(cfg.Size).String() + "/" + d(cfg.Offset).String() + "/" + store
 	}
-	return fmt.Sprintf("windows/%d/%v/%v/%v/%d/%d/%d/%v/%s", cfg.Shape, d(cfg.Size), d(cfg.Slide), d(cfg.Offset), cfg.Last, cfg.Trigger, cfg.Every, cfg.Purge, store)
+	return fmt.Sprintf("windows/%d%s/%v/%v/%v/%d/%d/%d/%v/%s", cfg.Shape, cfg.Name, d(cfg.Size), d(cfg.Slide), d(cfg.Offset), cfg.Last, cfg.Trigger, cfg.Every, cfg.Purge, store)
 }

@@ -107,6 +107,11 @@ func (t *windows[K, T, R]) process(key flow.Slot, r *flow.Record[T], out *flow.O
 				break
 			}
 		}
+	case window.Calendar:
+		if start, end := t.cfg.Bounds(r.Time); !t.gone(end) {
+			taken = true
+			t.take(key, t.window(key, start, end), r, out)
+		}
 	case window.Sessions:
 		gap := t.cfg.Size
 		if t.gap != nil {
@@ -224,15 +229,19 @@ func (t *windows[K, T, R]) take(key flow.Slot, i int, r *flow.Record[T], out *fl
 	t.part.Touch(key.Page())
 	t.fold(w, r)
 	late := passed(t.wm, w.latest(), 0)
+	kind := window.Speculative
+	if late {
+		kind = window.Refined
+	}
 	switch t.cfg.Trigger {
 	case window.AtWatermark:
 		if late {
-			t.fire(key, w, out)
+			t.fire(key, w, kind, out)
 		}
 	case window.ByCount:
 		if w.count++; w.count >= t.cfg.Every {
 			w.count = 0
-			t.fire(key, w, out)
+			t.fire(key, w, kind, out)
 			if t.cfg.Shape == window.Unbounded && t.cfg.Purge { // a count window is finished
 				t.drop(key, i)
 				return
@@ -241,7 +250,7 @@ func (t *windows[K, T, R]) take(key flow.Slot, i int, r *flow.Record[T], out *fl
 	case window.Periodic:
 		every := flow.Timestamp(t.cfg.Every)
 		if late {
-			t.fire(key, w, out)
+			t.fire(key, w, kind, out)
 		} else if w.next == flow.None {
 			// Rounded toward zero, as Flink does, also for times before 1970.
 			w.next = min((r.Time - r.Time%every).Add(time.Duration(every)), w.latest())
@@ -271,16 +280,8 @@ func (t *windows[K, T, R]) fold(w *win, r *flow.Record[T]) {
 }
 
 // fire emits a window's contents, if it has any.
-func (t *windows[K, T, R]) fire(key flow.Slot, w *win, out *flow.Output[window.Result[K, R]]) {
-	which := window.Pane{Index: int(w.fires), Kind: window.Speculative}
-	if w.end != flow.EndOfTime && passed(t.wm, w.latest(), 0) {
-		which.Kind = window.OnTime
-		if t.now < w.latest() {
-			which.Kind = window.Refined
-		}
-	} else if t.wm == flow.EndOfTime {
-		which.Kind = window.OnTime
-	}
+func (t *windows[K, T, R]) fire(key flow.Slot, w *win, kind window.Kind, out *flow.Output[window.Result[K, R]]) {
+	which := window.Pane{Index: int(w.fires), Kind: kind}
 	from := w.acc
 	if t.chunk > 0 {
 		from = t.acc.alloc()
@@ -327,7 +328,7 @@ func (t *windows[K, T, R]) nextAt(w *win, since flow.Timestamp) flow.Timestamp {
 
 // schedule queues the key for the next moment at which one of its windows changes.
 func (t *windows[K, T, R]) schedule(key flow.Slot, since flow.Timestamp) {
-	if t.cfg.Shape != window.Aligned && t.cfg.Shape != window.Sessions && t.cfg.Trigger == window.ByCount {
+	if !bounded(t.cfg) && t.cfg.Trigger == window.ByCount {
 		return
 	}
 	next := flow.EndOfTime
@@ -387,7 +388,11 @@ func (t *windows[K, T, R]) reach(key flow.Slot, at flow.Timestamp, out *flow.Out
 		}
 		if fire {
 			t.part.Touch(key.Page())
-			t.fire(key, w, out)
+			kind := window.OnTime
+			if at < last {
+				kind = window.Speculative
+			}
+			t.fire(key, w, kind, out)
 		}
 		if gone {
 			t.drop(key, i)

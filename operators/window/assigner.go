@@ -22,6 +22,7 @@ const (
 	Sessions
 	Unbounded // global and count windows
 	LastRecords
+	Calendar
 )
 
 // Tumbling cuts time into windows of one size: [n*size, (n+1)*size), right also before 1970.
@@ -50,6 +51,22 @@ type Align func(*Config)
 // Offset makes windows begin where (time - d) is a multiple of the slide: Offset(-8*time.Hour) gives days of UTC+8. Any value is
 // legal, also negative ones and those above the slide.
 func Offset(d time.Duration) Align { return func(c *Config) { c.Offset = flow.Timestamp(d) } }
+
+// Days cuts time into the days of a place, from one local midnight to the next: 23 or 25 hours long where clocks are changed. A midnight
+// that a change of clocks leaves out is the first moment behind it.
+func Days(loc *time.Location) Plain {
+	return func(c *Config) {
+		if loc == nil {
+			c.Problem("the location of window.Days is nil", "give one, as of time.LoadLocation")
+			return
+		}
+		c.Shape, c.Name = Calendar, "days of "+loc.String()
+		c.Bounds = func(at flow.Timestamp) (start, end flow.Timestamp) {
+			y, m, d := at.Time().In(loc).Date()
+			return flow.TimestampOf(time.Date(y, m, d, 0, 0, 0, 0, loc)), flow.TimestampOf(time.Date(y, m, d+1, 0, 0, 0, 0, loc))
+		}
+	}
+}
 
 // Session joins records of a key that are at most gap apart: [first, last+gap). Two sessions that touch or overlap, also because a record
 // between them came later, become one.

@@ -20,6 +20,9 @@ type Config struct {
 	Size, Slide, Offset flow.Timestamp
 	// Gap is a func(T) time.Duration, nil for sessions of one gap.
 	Gap any
+	// Bounds are those of the calendar window that a moment lies in, and Name is what they are stored under.
+	Bounds func(at flow.Timestamp) (start, end flow.Timestamp)
+	Name   string
 	// Last is how many records the windows of Last hold.
 	Last int64
 	// Trigger says when windows fire, Every is its count or its ticks, and Purge that a window forgets its contents at each firing.
