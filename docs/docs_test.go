@@ -44,11 +44,11 @@ func TestGoBlocksAreCompiled(t *testing.T) {
 	}
 }
 
-// part returns the lines between "// [name]" and the next marker.
+// part returns the lines between "// [name]" and the next marker, without the empty ones around them.
 func part(src, name string) string {
 	_, rest, _ := strings.Cut(src, "// ["+name+"]\n")
 	p, _, _ := strings.Cut(rest, "\n// [")
-	return strings.TrimRight(p, "\n") + "\n"
+	return strings.Trim(p, "\n") + "\n"
 }
 
 // TestLinksLeadSomewhere checks the links between pages.

@@ -16,6 +16,9 @@ type jsonOfReading struct{ cfg fields.Config }
 
 func (jsonOfReading) ID() string { return "json" }
 
+// AliasesPayload tells whether fields.Alias was given.
+func (c jsonOfReading) AliasesPayload() bool { return c.cfg.Alias }
+
 func (c jsonOfReading) Decode(data []byte, v *Reading) error {
 	r := fields.Read(data, c.cfg)
 	i := r.Start()

@@ -21,7 +21,8 @@ import (
 // would lose them, so it is an error at the first Append or Decode, unless the type marshals itself or the field is tagged
 // `cbor:"-"`. So are channels, functions and interfaces.
 //
-// Decode rejects data behind the value (ErrTrailing), empty input, repeated keys and more than 256 levels of nesting. It
+// Decode reads what devices write: names from the tags cbor and json, whole numbers as keys (`cbor:"1,keyasint"`), lengths that are given or
+// indefinite, integers and floats of any width where they fit. It rejects data behind the value (ErrTrailing), empty input, repeated keys and more than 256 levels of nesting. It
 // allocates no more than in proportion to the input.
 func CBOR[T any]() Codec[T] {
 	c := cborCodec[T]{}
@@ -87,7 +88,7 @@ func cborModes() (cbor.UserBufferEncMode, cbor.DecMode, error) {
 		MaxNestedLevels:   256,
 		MaxArrayElements:  1<<31 - 1,
 		MaxMapPairs:       1<<31 - 1,
-		IndefLength:       cbor.IndefLengthForbidden,
+		IndefLength:       cbor.IndefLengthAllowed,
 		UTF8:              cbor.UTF8DecodeInvalid,
 		FieldNameMatching: cbor.FieldNameMatchingCaseSensitive,
 		TextUnmarshaler:   cbor.TextUnmarshalerTextString,

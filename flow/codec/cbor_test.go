@@ -68,6 +68,23 @@ func TestCBORBringsBackWhatWentIn(t *testing.T) {
 	require.Equal(t, v, got, "nothing of the payload is kept")
 }
 
+func TestCBOROfDevices(t *testing.T) {
+	t.Parallel()
+	type device struct {
+		Name string    `json:"n"`
+		C    float64   `cbor:"1,keyasint"`
+		List []float32 `json:"l"`
+		At   time.Time `json:"t"`
+	}
+	// Maps, arrays and texts of indefinite length, floats of 16 bits and integers for floats, seconds for a time, a field that is not known.
+	data := []byte("\xbf\x61n\x7f\x61a\x61b\xff\x01\x15\x61l\x9f\xf9\x3e\x00\x20\xff\x61t\x1a\x65\x53\xf1\x00\x61x\x9f\xbf\xff\xff\xff")
+	var got device
+	require.NoError(t, codec.CBOR[device]().Decode(data, &got))
+	require.True(t, got.At.Equal(time.Unix(1700000000, 0)))
+	got.At = time.Time{}
+	require.Equal(t, device{Name: "ab", C: 21, List: []float32{1.5, -1}}, got)
+}
+
 func TestCBOREvolves(t *testing.T) {
 	t.Parallel()
 	type v1 struct {

@@ -88,6 +88,7 @@ var sinkMutants = []struct{ quirk, check, says string }{
 	{"seal talks", "seal", "Seal has not returned"},
 	{"seals again", "seal", "were written and Seal returned"},
 	{"seals nothing", "seal", "written nothing"},
+	{"encoding overwrites", "encoding", "has not appended"},
 	{"decode loses the last row", "encoding", "after its encoding"},
 	{"decodes into one slice", "encoding", "not a block"},
 	{"decode panics", "encoding", "panics"},

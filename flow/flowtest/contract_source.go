@@ -12,7 +12,8 @@ type SourceSetup[T any] struct {
 	// New makes a place to read from that nothing else uses and that is empty: a topic, a directory. Each check takes one of its
 	// own; t is the check's, and what has to be tidied up is tidied up by t.Cleanup.
 	New func(t testing.TB) SourceCase[T]
-	// ID is the id with which a record was published.
+	// ID is the id with which a record was published. It is asked again when the next batch comes: with a codec that is
+	// codec.Aliasing a source that reuses its payloads' memory is found out.
 	ID func(T) int
 	// Wrong are sources with a wrong configuration, by a word that Open's error must contain: the field's name, say.
 	Wrong map[string]func() flow.Source[T]

@@ -164,6 +164,7 @@ var sourceMutants = []struct{ quirk, check, says string }{
 	{"closes once", "ends when told", "Close, call 2"},
 	{"leaks", "leaves no goroutine", "outlive Close"},
 	{"gives away before remove", "remove waits", "two members"},
+	{"leaves the group too early", "remove waits", "before the last commit"},
 	{"read fails for good", "fault cut", "failed for good"},
 	{"read gives up", "fault reset", "have not come"},
 	{"read gives up", "fault half-open", "have not come"},

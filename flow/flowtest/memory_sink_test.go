@@ -147,7 +147,7 @@ func (w *memoryWriter) Seal(ctx context.Context) ([]flow.Block, error) {
 	w.s.next++
 	token := fmt.Sprintf("%s/%d/%d", w.s.rt.StoreID, w.s.rt.Incarnation, w.s.next)
 	w.s.mu.Unlock()
-	b := &memoryBlock{rows: w.rows, token: token}
+	b := &memoryBlock{rows: w.rows, token: token, quirk: w.s.quirk}
 	if w.s.quirk == "swaps records" && len(b.rows) > 1 {
 		b.rows[0], b.rows[1] = b.rows[1], b.rows[0]
 	}
@@ -166,6 +166,9 @@ func (b *memoryBlock) Rows() int  { return len(b.rows) }
 func (b *memoryBlock) Bytes() int { return 8 * len(b.rows) }
 
 func (b *memoryBlock) AppendBinary(to []byte) ([]byte, error) {
+	if b.quirk == "encoding overwrites" {
+		to = to[:0]
+	}
 	to = append(to, 'b', byte(len(b.token)))
 	to = append(to, b.token...)
 	to = binary.AppendUvarint(to, uint64(len(b.rows)))
@@ -270,7 +273,6 @@ func (s *memorySink) send(ctx context.Context, era int, blocks []flow.Block) (re
 		if b.done {
 			continue
 		}
-		b.quirk = s.quirk
 		if s.quirk == "bad rows take the block" && slices.ContainsFunc(b.rows, func(id int64) bool { return id < 0 }) {
 			for row := range b.rows {
 				rejects = append(rejects, flow.Reject{Block: i, Row: row, Err: errors.New("negative"), Record: []byte("?")})

@@ -180,19 +180,19 @@ func (s *memorySource) Close(context.Context) error {
 	if s.quirk == "close hangs" {
 		<-s.m.ended
 	}
+	s.leave() // and no earlier: the last commits come when Run has returned
 	return nil
 }
 
 func (s *memorySource) Run(ctx context.Context, a flow.Assign) error {
-	s.m.set(func() { s.m.members = append(s.m.members, s) })
-	defer s.m.set(func() {
-		s.m.members = slices.DeleteFunc(s.m.members, func(o *memorySource) bool { return o == s })
-		for i := range s.m.parts {
-			if s.m.parts[i].owner == s {
-				s.m.parts[i].owner = nil
-			}
+	s.m.set(func() {
+		if !slices.Contains(s.m.members, s) {
+			s.m.members = append(s.m.members, s)
 		}
 	})
+	if s.quirk == "leaves the group too early" {
+		defer s.leave()
+	}
 	mine := map[int]bool{}
 	for {
 		c := s.m.changed.wait()
@@ -246,6 +246,18 @@ func (s *memorySource) Run(ctx context.Context, a flow.Assign) error {
 			return nil
 		}
 	}
+}
+
+// leave gives all partitions back.
+func (s *memorySource) leave() {
+	s.m.set(func() {
+		s.m.members = slices.DeleteFunc(s.m.members, func(o *memorySource) bool { return o == s })
+		for i := range s.m.parts {
+			if s.m.parts[i].owner == s {
+				s.m.parts[i].owner = nil
+			}
+		}
+	})
 }
 
 // assigned says which partitions are to go and which are to come: they are dealt out to the members in turn.

@@ -51,7 +51,9 @@ type Options struct {
 	// Headers asks for the properties of messages (MQTT 5).
 	Headers bool
 
-	// OnEnd is called once, with the reason, when the connection ends. It must not wait for the connection.
+	// OnOpen is called once, before anything comes in.
+	OnOpen func(*Conn)
+	// OnEnd is called once, if OnOpen was, with the reason, when the connection ends. It must not wait for the connection.
 	OnEnd func(error)
 	Clock flow.Clock
 	Log   *slog.Logger
@@ -179,6 +181,9 @@ func Connect(ctx context.Context, nc net.Conn, opts Options, h Handler) (*Conn, 
 		}
 		return nil, err
 	}
+	if opts.OnOpen != nil {
+		opts.OnOpen(c)
+	}
 	c.workers.Go(c.write)
 	c.workers.Go(c.read)
 	c.workers.Go(c.keepAlive)
@@ -202,7 +207,11 @@ func (c *Conn) shakeHands(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("no answer to the CONNECT: %w", err)
 	}
-	if p.kind != connack {
+	switch p.kind {
+	case connack:
+	case disconnect:
+		return c.codec.disconnected(p)
+	default:
 		return fmt.Errorf("a packet of kind %d where the answer to the CONNECT was expected", p.kind)
 	}
 	if err := c.codec.connack(c, p.body); err != nil {

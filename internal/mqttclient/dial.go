@@ -20,20 +20,12 @@ type Target struct {
 	Timeout time.Duration
 }
 
-// TLSError is a failure to read the files of the TLS configuration.
-type TLSError struct{ Err error }
-
-func (e *TLSError) Error() string { return e.Err.Error() }
-
-// Unwrap gives the cause.
-func (e *TLSError) Unwrap() error { return e.Err }
-
 // Dial connects to the first broker that lets the client in. The files of the TLS configuration are read anew. The error holds
 // those of all brokers.
 func Dial(ctx context.Context, t Target, opts Options, h Handler) (*Conn, error) {
 	conf, err := t.TLS.Load()
 	if err != nil {
-		return nil, &TLSError{err}
+		return nil, err
 	}
 	var errs []error
 	for _, b := range t.Brokers {

@@ -61,7 +61,7 @@ func (o *outbox) puts(acks ...Ack) uint64 {
 	for _, a := range acks {
 		o.buf = appendAck(o.buf, a)
 	}
-	return o.unlock(ackBytes * len(acks))
+	return o.unlock(AckBytes * len(acks))
 }
 
 // await waits until everything up to a place has been written, the connection has ended, or ctx has, and tells how far the

@@ -112,8 +112,8 @@ func cutString(b []byte) (s, rest []byte, err error) {
 	return b[2 : 2+n], b[2+n:], nil
 }
 
-// ackBytes is the size of an ack without code and properties, which both versions know.
-const ackBytes = 4
+// AckBytes is the size of an ack without code and properties, which both versions know.
+const AckBytes = 4
 
 func appendAck(b []byte, a Ack) []byte {
 	flags := byte(0)

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
-	"strings"
 	"time"
 
 	"github.com/eclipse/paho.golang/packets"
@@ -52,7 +51,7 @@ func (v5) connack(c *Conn, body []byte) error {
 	}
 	props := a.Properties
 	if a.ReasonCode >= refusal {
-		return &mqttconn.RefusedError{Code: a.ReasonCode, Name: short(a.Reason()), Reason: props.ReasonString, Reference: props.ServerReference}
+		return &mqttconn.RefusedError{Code: a.ReasonCode, Name: names[a.ReasonCode], Reason: props.ReasonString, Reference: props.ServerReference}
 	}
 	c.SessionPresent = a.SessionPresent
 	c.Limits = Limits{
@@ -77,12 +76,6 @@ func or[V any](v *V, otherwise V) V {
 		return otherwise
 	}
 	return *v
-}
-
-// short is the name of a code, without the sentence that the library has about it.
-func short(reason string) string {
-	name, _, _ := strings.Cut(reason, " - ")
-	return strings.ToLower(name)
 }
 
 func (v5) message(c *Conn, p packet) (Message, error) {
@@ -127,7 +120,7 @@ func (v5) answer(p packet) (Answer, error) {
 		a.Code = p.body[2]
 	}
 	if a.Code >= refusal {
-		a.Reason = short((&packets.Puback{ReasonCode: a.Code}).Reason())
+		a.Reason = names[a.Code]
 		if len(p.body) > 3 {
 			var props packets.Properties
 			if err := props.Unpack(bytes.NewBuffer(p.body[3:]), packets.PUBACK); err != nil {
@@ -171,21 +164,13 @@ func (v5) subscribed(c *Conn, p packet) error {
 	if p.kind == suback {
 		for _, code := range a.Reasons {
 			if code >= refusal {
-				g.Reason = join(subackNames[code], g.Reason)
+				g.Reason = join(names[code], g.Reason)
 				break
 			}
 		}
 	}
 	c.requests.answer(a.PacketID, g)
 	return nil
-}
-
-// subackNames are the names that the standard gives to refused subscriptions, for which the library has none.
-var subackNames = map[byte]string{
-	packets.SubackUnspecifiederror: "unspecified error", packets.SubackImplementationspecificerror: "implementation specific error",
-	packets.SubackNotauthorized: "not authorized", packets.SubackTopicFilterinvalid: "topic filter invalid",
-	packets.SubackQuotaexceeded: "quota exceeded", packets.SubackSharedSubscriptionnotsupported: "shared subscriptions not supported",
-	packets.SubackWildcardsubscriptionsnotsupported: "wildcard subscriptions not supported",
 }
 
 func (v5) disconnect(forget bool) []byte {
@@ -202,7 +187,7 @@ func (v5) disconnected(p packet) error {
 			return err
 		}
 	}
-	return &mqttconn.DisconnectedError{Code: d.ReasonCode, Reason: join(short(d.Reason()), d.Properties.ReasonString)}
+	return &mqttconn.DisconnectedError{Code: d.ReasonCode, Reason: join(names[d.ReasonCode], d.Properties.ReasonString)}
 }
 
 func (v5) publishSize(m *Out) int { return packetSize(v5body(m)) }
@@ -256,6 +241,15 @@ func AppendHeader(b []byte, name, value string) []byte {
 		return appendString(append(b, packets.PropCorrelationData), value)
 	}
 	return appendString(appendString(append(b, packets.PropUser), name), value)
+}
+
+// CheckProps tells whether encoded properties of a message are whole.
+func CheckProps(props []byte) error {
+	if len(props) == 0 {
+		return nil
+	}
+	_, err := headersOf(append(appendSize(nil, len(props)), props...))
+	return err
 }
 
 // AppendExpiry appends how many seconds a message is worth keeping.

@@ -20,8 +20,10 @@ type Attempt struct {
 // configuration is pointless: refused credentials or client id, a certificate that does not verify.
 func (a Attempt) Explain(err error) (permanent bool, explained error) {
 	var (
+		files   *TLSError
 		verify  *tls.CertificateVerificationError
 		refused *RefusedError
+		ended   *DisconnectedError
 		alert   tls.AlertError
 		header  tls.RecordHeaderError
 	)
@@ -30,6 +32,8 @@ func (a Attempt) Explain(err error) (permanent bool, explained error) {
 		code = refused.Code
 	}
 	switch {
+	case errors.As(err, &files):
+		return true, fmt.Errorf("broker %s: %w", a.Brokers, err)
 	case errors.Is(err, packets.ErrorRefusedBadUsernameOrPassword), errors.Is(err, packets.ErrorRefusedNotAuthorised),
 		code == badUsernameOrPassword, code == notAuthorized, code == banned, code == badAuthentication:
 		who := "a client without username"
@@ -43,6 +47,8 @@ func (a Attempt) Explain(err error) (permanent bool, explained error) {
 		return true, a.errorf(err, "refuses %s", "MQTT "+string(a.Protocol.OrDefault()), "enable this version of the protocol on the broker, or choose the other one with protocol")
 	case code == useAnotherServer, code == serverMoved:
 		return true, a.errorf(err, "%s", "sends the client elsewhere", "set brokers to the one that it names, or to a node that takes clients")
+	case errors.As(err, &ended):
+		return false, a.errorf(err, "lets the client id %q go at once", a.ClientID, "give every instance its own client_id, and see the broker's log")
 	case code != 0:
 		return false, a.errorf(err, "%s", "does not let the client in now", "see the broker's log for why")
 	case errors.As(err, &verify):

@@ -24,8 +24,24 @@ type TLS struct {
 // IsZero tells whether nothing is set.
 func (t TLS) IsZero() bool { return t == TLS{} }
 
-// Load reads the files.
+// TLSError is a failure to read the files of a TLS.
+type TLSError struct{ Err error }
+
+func (e *TLSError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *TLSError) Unwrap() error { return e.Err }
+
+// Load reads the files. An error is a *TLSError.
 func (t TLS) Load() (*tls.Config, error) {
+	c, err := t.load()
+	if err != nil {
+		return nil, &TLSError{err}
+	}
+	return c, nil
+}
+
+func (t TLS) load() (*tls.Config, error) {
 	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName, InsecureSkipVerify: t.InsecureSkipVerify}
 	if t.CAFile != "" {
 		pem, err := os.ReadFile(t.CAFile)

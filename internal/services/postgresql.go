@@ -55,7 +55,7 @@ func configurePostgreSQL(ctx context.Context, s *Set, dir string) ([]string, err
 		}
 		initdb := append(slices.Clone(as), filepath.Join(filepath.Dir(bin), "initdb"), "-D", data, "-U", DatabaseUser, "-E", "UTF8",
 			"--locale=C.UTF-8", "--auth=scram-sha-256", "--pwfile="+password, "--no-sync", "--no-instructions")
-		create := append(slices.Clone(as), "/bin/sh", "-c", `echo "CREATE DATABASE $2" | "$0" --single -D "$1" postgres`, bin, data, DatabaseName)
+		create := append(slices.Clone(as), "/bin/sh", "-c", `echo "CREATE DATABASE $2" | "$0" --single -F -D "$1" postgres`, bin, data, DatabaseName)
 		if err := run(ctx, dir, nil, initdb...); err != nil {
 			return nil, err
 		}

@@ -20,10 +20,10 @@ func fetchRedis(ctx context.Context, s *Set) error {
 
 func configureRedis(_ context.Context, s *Set, dir string) ([]string, error) {
 	bin, err := findRedis()
-	return []string{
+	return append([]string{
 		bin, "--bind", "127.0.0.1", "--port", strconv.Itoa(s.port(basePortRedis)), "--dir", dir,
 		"--appendonly", "yes", "--save", "", "--daemonize", "no",
-	}, err
+	}, s.opts.RedisArgs...), err
 }
 
 // readyRedis asks for an answer: a server that still loads its data refuses.

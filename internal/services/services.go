@@ -79,6 +79,8 @@ type Options struct {
 	// RocketJVM are further arguments of the Java machines of RocketMQ's name server and broker, such as
 	// -Dtls.config.file=FILE, the only way to give them certificates. Defaults to none.
 	RocketJVM []string
+	// RedisArgs are further arguments of Redis: {"--cluster-enabled", "yes"}. Defaults to none.
+	RedisArgs []string
 	// ClickHouseConfig is a ClickHouse configuration file (XML or YAML) merged over ours: disks, policies, clusters.
 	// Defaults to nothing.
 	ClickHouseConfig string

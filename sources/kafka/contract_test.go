@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -20,8 +21,12 @@ import (
 func TestSourceContract(t *testing.T) {
 	set := services.Need(t, services.Kafka)
 	flowtest.SourceContract(t, flowtest.SourceSetup[padded]{
-		New:       func(t testing.TB) flowtest.SourceCase[padded] { return sourceCase(t, set) },
-		ID:        func(p padded) int { return p.id },
+		New: func(t testing.TB) flowtest.SourceCase[padded] { return sourceCase(t, set) },
+		ID: func(p padded) int {
+			id, err := p.id()
+			require.NoError(t, err)
+			return id
+		},
 		Remembers: true,
 		Wrong: map[string]func() flow.Source[padded]{
 			"group": func() flow.Source[padded] {
@@ -61,22 +66,25 @@ func sourceCase(t testing.TB, set *services.Set) flowtest.SourceCase[padded] {
 	}
 }
 
-// padded is an id and what makes it long.
-type padded struct {
-	id  int
-	pad string
-}
+// padded is a payload that begins with an id; it points into what was fetched.
+type padded struct{ payload []byte }
 
 type padding struct{}
 
 func (padding) ID() string { return "padding" }
 
-func (padding) Append(b []byte, v *padded) ([]byte, error) {
-	return fmt.Append(b, v.id, " ", v.pad), nil
-}
+func (padding) AliasesPayload() bool { return true }
+
+func (padding) Append(b []byte, v *padded) ([]byte, error) { return append(b, v.payload...), nil }
 
 func (padding) Decode(b []byte, v *padded) error {
-	id, pad, _ := strings.Cut(string(b), " ")
-	v.pad = pad
-	return number{}.Decode([]byte(id), &v.id)
+	v.payload = b
+	_, err := v.id()
+	return err
+}
+
+func (p padded) id() (id int, err error) {
+	digits, _, _ := bytes.Cut(p.payload, []byte(" "))
+	err = number{}.Decode(digits, &id)
+	return id, err
 }

@@ -1,8 +1,6 @@
 package kafka
 
 import (
-	"context"
-	"sync"
 	"testing"
 	"time"
 
@@ -11,78 +9,6 @@ import (
 	"github.com/millrace-stream/millrace/flow"
 	"github.com/millrace-stream/millrace/internal/services"
 )
-
-// Every partition goes on within 5 s of the broker's return, and nothing comes twice.
-func TestBrokerKilledWhileSendingAndReading(t *testing.T) {
-	t.Parallel()
-	set := services.Isolated(t, services.Options{}, services.Kafka)
-	const partitions = 4
-	b := setup(t, set, partitions)
-	b.send(0, "0")
-	e := launch(t, b.config(), nil)
-	e.until("first", func(parts map[string]*partLog) bool { return read(parts, b.id(0), 1) })
-	e.commit()
-
-	// A producer for each partition; its client is idempotent, so that what it sends again is there once.
-	ctx, stop := context.WithCancel(t.Context())
-	var producers sync.WaitGroup
-	sent := [partitions]int{1}
-	for p := range partitions {
-		producers.Go(func() {
-			pace := time.NewTicker(10 * time.Millisecond)
-			defer pace.Stop()
-			for ctx.Err() == nil {
-				<-pace.C
-				if err := b.trySend(context.Background(), p, numbers(p*1_000_000+sent[p], 50)...); err != nil {
-					t.Errorf("send: %v", err)
-					return
-				}
-				sent[p] += 50
-			}
-		})
-	}
-	from := e.total()
-	require.Eventually(t, func() bool { return e.total() > from+4000 }, 30*time.Second, 10*time.Millisecond)
-	require.NoError(t, set.Kill(t.Context(), services.Kafka))
-	require.Eventually(t, func() bool { return e.count("outages") == 1 }, 5*time.Second, 10*time.Millisecond, "noticed")
-	e.with(func(parts map[string]*partLog) {
-		for id, l := range parts {
-			require.False(t, l.idle, "%s is disconnected, not idle", id)
-		}
-	})
-	require.NoError(t, set.Start(t.Context(), services.Kafka))
-	up := time.Now()
-	e.until("every partition goes on", func(parts map[string]*partLog) bool {
-		for _, l := range parts {
-			if l.last.Before(up) {
-				return false
-			}
-		}
-		return true
-	})
-	t.Logf("all partitions went on %v after the broker's start", time.Since(up))
-	require.Less(t, time.Since(up), 5*time.Second)
-	require.Equal(t, 1, len(e.logs.with("WARN", "broker does not answer")), "one warning an outage")
-	stop()
-	producers.Wait()
-	e.until("everything sent has come", func(parts map[string]*partLog) bool {
-		for p := range partitions {
-			if len(parts[b.id(p)].values) < sent[p] {
-				return false
-			}
-		}
-		return true
-	})
-	e.with(func(parts map[string]*partLog) {
-		for p := range partitions {
-			for i, v := range parts[b.id(p)].values {
-				require.Equal(t, p*1_000_000+i, v, "once, in order")
-			}
-		}
-	})
-	require.Zero(t, e.count("lost_by_retention"))
-	require.Equal(t, int64(1), b.committed(0), "nothing beyond the commit is committed")
-}
 
 // A consumer that marks what it hands out, or drops what it holds at its end, loses records.
 func TestReaderStoppedAtAnyMomentMissesNothing(t *testing.T) {

@@ -29,7 +29,7 @@ import (
 // decompressed, and the engine's batch. A partition that is not read holds back no other.
 //
 // New topics and partitions are found every Config.TopicRefresh. Records that c cannot decode go to the dead letters with their
-// bytes.
+// bytes. The payloads' memory is not used again, so c may be codec.Aliasing; a value then holds a whole answer in memory.
 func Source[T any](cfg Config, c codec.Codec[T]) flow.Source[T] {
 	return &source[T]{hub: hub{cfg: cfg.withDefaults()}, codec: c}
 }

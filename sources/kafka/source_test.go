@@ -282,11 +282,12 @@ type bench struct {
 	client *kgo.Client
 	admin  *kadm.Client
 	topic  string
+	addrs  []string
 }
 
 func setup(t testing.TB, set *services.Set, partitions int, config ...string) *bench {
 	t.Helper()
-	b := &bench{t: t, set: set, topic: fmt.Sprintf("%s-%x", strings.ReplaceAll(t.Name(), "/", "_"), time.Now().UnixNano())}
+	b := &bench{t: t, set: set, addrs: []string{set.Kafka()}, topic: fmt.Sprintf("%s-%x", strings.ReplaceAll(t.Name(), "/", "_"), time.Now().UnixNano())}
 	b.client = b.dial()
 	b.admin = kadm.NewClient(b.client)
 	b.create(b.topic, partitions, config...)
@@ -295,7 +296,7 @@ func setup(t testing.TB, set *services.Set, partitions int, config ...string) *b
 
 func (b *bench) dial(more ...kgo.Opt) *kgo.Client {
 	b.t.Helper()
-	c, err := kafka.Open(kafka.Connection{Brokers: []string{b.set.Kafka()}, Timeout: 10 * time.Second},
+	c, err := kafka.Open(kafka.Connection{Brokers: b.addrs, Timeout: 10 * time.Second},
 		append(more, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0))...)
 	require.NoError(b.t, err)
 	b.t.Cleanup(c.Close)
@@ -313,7 +314,7 @@ func (b *bench) create(topic string, partitions int, config ...string) {
 }
 
 func (b *bench) config() Config {
-	return Config{Connection: Connection{Brokers: []string{b.set.Kafka()}}, Topics: []string{b.topic}, Group: "g-" + b.topic, PollTimeout: 100 * time.Millisecond}
+	return Config{Connection: Connection{Brokers: b.addrs}, Topics: []string{b.topic}, Group: "g-" + b.topic, PollTimeout: 100 * time.Millisecond}
 }
 
 func (b *bench) id(i int) string { return fmt.Sprintf("%s/%d", b.topic, i) }

@@ -1,8 +1,10 @@
 package mqtt
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +19,8 @@ const (
 	DefaultConnectTimeout       = 10 * time.Second
 	DefaultMaxReconnectInterval = 10 * time.Second
 	DefaultBuffer               = 4096
+	// DefaultSessionExpiry is that of MQTT 5; in 3.1.1 it is the broker's.
+	DefaultSessionExpiry = 24 * time.Hour
 )
 
 const (
@@ -34,6 +38,18 @@ type Secret = mqttconn.Secret
 // TLS says how to trust the broker and how to be trusted by it; see its fields.
 type TLS = mqttconn.TLS
 
+// Credentials gives username and password for one attempt to connect, for tokens that expire.
+type Credentials = mqttconn.Credentials
+
+// Protocol is a version of MQTT.
+type Protocol = mqttconn.Protocol
+
+// Versions of MQTT.
+const (
+	V311 = mqttconn.V311
+	V5   = mqttconn.V5
+)
+
 // Config of a source. Brokers and Topics are required; everything else has a default. Pointers tell "not set" from a zero:
 // QoS: new(byte(0)).
 type Config struct {
@@ -42,6 +58,8 @@ type Config struct {
 	Brokers []string `yaml:"brokers"`
 	// Topics are the topic filters to subscribe to ("devices/+/telemetry", "#"). Filters that overlap may bring a message twice.
 	Topics []string `yaml:"topics"`
+	// Protocol is the version of MQTT, 3.1.1 or 5. Defaults to 3.1.1.
+	Protocol Protocol `yaml:"protocol"`
 	// QoS is the highest quality of service of the deliveries: 0, 1 or 2. A delivery has the lower one of this and the
 	// publisher's. 0 is lost whenever something breaks; 2 costs twice as much as 1 and saves nothing here. Defaults to 1.
 	QoS *byte `yaml:"qos"`
@@ -60,11 +78,18 @@ type Config struct {
 	// CleanSession lets the broker forget everything when the connection ends: what was published in between, and what was
 	// delivered and not acked, is lost. Defaults to false.
 	CleanSession bool `yaml:"clean_session"`
+	// SessionExpiry is how long the broker keeps the session and its messages while the source is away, in whole seconds; needs
+	// MQTT 5, in 3.1.1 the broker decides. Defaults to 24 h.
+	SessionExpiry time.Duration `yaml:"session_expiry"`
 
 	// Username and Password are what the broker asks for. Default to none.
 	Username string `yaml:"username"`
 	Password Secret `yaml:"password"`
-	// TLS holds the files for addresses with TLS. Defaults to the system's authorities.
+	// Credentials takes the place of Username and Password: it is asked before each attempt to connect, for tokens that expire.
+	// Defaults to none.
+	Credentials Credentials `yaml:"-"`
+	// TLS holds the files for addresses with TLS; they are read again at each attempt to connect. Defaults to the system's
+	// authorities.
 	TLS TLS `yaml:"tls"`
 
 	// KeepAlive is how long a silent connection is trusted before the client asks for a sign of life, in whole seconds.
@@ -80,11 +105,13 @@ type Config struct {
 	// DropRetained drops what the broker had retained and sends with each new subscription: to a stream it is old news, and comes
 	// again with each reconnect of a clean session. Dropped ones are counted (retained_dropped). Defaults to true.
 	DropRetained *bool `yaml:"drop_retained"`
-	// Meta gives each record a Meta with the topic as Key, the partition and the position; it costs an allocation per record.
-	// Defaults to false.
+	// Meta gives each record a Meta with the topic as Key, the partition and the position, and with MQTT 5 the user properties as
+	// Headers (of a name that is there twice the last); mqtt.content-type, mqtt.response-topic and mqtt.correlation-data are the
+	// properties of that name. It costs an allocation per record, and more for Headers. Defaults to false.
 	Meta bool `yaml:"meta"`
 	// Window is how many messages the broker leaves unacked per client (mosquitto max_inflight_messages, EMQX max_inflight). It
-	// decides how early an epoch ends, and so the throughput where the window is small. 0 means: found out while running,
+	// decides how early an epoch ends, and so the throughput where the window is small. With MQTT 5 it is what the client asks of
+	// the broker (Receive Maximum), 0 means half of Buffer. In 3.1.1 only the broker knows it: 0 means found out while running,
 	// beginning with 20 at each connect. Defaults to 0.
 	Window int `yaml:"window"`
 	// Buffer is how many received messages wait per client to be read, at least twice the window. A full one holds the broker up,
@@ -110,6 +137,9 @@ func (c Config) Validate() error {
 			bad("brokers["+strconv.Itoa(i)+"]", "%w", err)
 		}
 		secure = secure || a.TLS
+	}
+	if err := c.Protocol.Check(); err != nil {
+		bad("protocol", "%w", err)
 	}
 	if len(c.Topics) == 0 {
 		bad("topics", "is empty: use a topic filter such as devices/+/telemetry or #")
@@ -141,6 +171,17 @@ func (c Config) Validate() error {
 	if c.Password != "" && c.Username == "" {
 		bad("username", "is empty and there is a password: the protocol sends a password only with a username")
 	}
+	if c.Credentials != nil && c.Username != "" {
+		bad("username", "is set beside credentials: remove one")
+	}
+	switch e := c.SessionExpiry; {
+	case e < 0 || e%time.Second != 0 || e/time.Second > math.MaxUint32:
+		bad("session_expiry", "is %v: allowed are whole seconds, at most 4,294,967,295", e)
+	case e > 0 && !c.v5():
+		bad("session_expiry", "needs MQTT 5: set protocol to 5, or set the broker's expiry")
+	case e > 0 && c.CleanSession:
+		bad("session_expiry", "is set beside clean_session, which keeps nothing: remove one")
+	}
 	if !c.TLS.IsZero() && !secure {
 		bad("tls", "is set and no broker address uses it: use ssl://, mqtts:// or wss://")
 	}
@@ -171,6 +212,7 @@ func (c Config) withDefaults(topology, node string) Config {
 	if c.QoS == nil {
 		c.QoS = new(byte(1))
 	}
+	c.Protocol = c.Protocol.OrDefault()
 	if c.DropRetained == nil {
 		c.DropRetained = new(true)
 	}
@@ -182,9 +224,19 @@ func (c Config) withDefaults(topology, node string) Config {
 	setDefault(&c.PingTimeout, DefaultPingTimeout)
 	setDefault(&c.ConnectTimeout, DefaultConnectTimeout)
 	setDefault(&c.MaxReconnectInterval, DefaultMaxReconnectInterval)
+	if c.v5() {
+		if c.Window == 0 {
+			c.Window = max(1, min(maxWindow, cmp.Or(c.Buffer, DefaultBuffer)/2))
+		}
+		if !c.CleanSession {
+			setDefault(&c.SessionExpiry, DefaultSessionExpiry)
+		}
+	}
 	setDefault(&c.Buffer, max(DefaultBuffer, 2*c.Window))
 	return c
 }
+
+func (c Config) v5() bool { return c.Protocol == V5 }
 
 func setDefault[V comparable](v *V, to V) {
 	var zero V
@@ -206,13 +258,12 @@ func (c Config) clientIDs() []string {
 }
 
 // filters are the topic filters as the broker wants them.
-func (c Config) filters() map[string]byte {
-	f := make(map[string]byte, len(c.Topics))
-	for _, topic := range c.Topics {
-		if c.ShareGroup != "" {
-			topic = "$share/" + c.ShareGroup + "/" + topic
+func (c Config) filters() []string {
+	f := make([]string, len(c.Topics))
+	for i, topic := range c.Topics {
+		if f[i] = topic; c.ShareGroup != "" {
+			f[i] = "$share/" + c.ShareGroup + "/" + topic
 		}
-		f[topic] = *c.QoS
 	}
 	return f
 }

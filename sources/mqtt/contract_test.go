@@ -52,7 +52,9 @@ func TestContract(t *testing.T) {
 		ID: func(v int) int { return v },
 		Wrong: map[string]func() flow.Source[int]{
 			"brokers": func() flow.Source[int] { return mqtt.Source(mqtt.Config{Topics: []string{"d"}}, numbers{}) },
-			"topics":  func() flow.Source[int] { return mqtt.Source(mqtt.Config{Brokers: []string{"tcp://127.0.0.1:1"}}, numbers{}) },
+			"topics": func() flow.Source[int] {
+				return mqtt.Source(mqtt.Config{Brokers: []string{"tcp://127.0.0.1:1"}}, numbers{})
+			},
 			"qos": func() flow.Source[int] {
 				return mqtt.Source(mqtt.Config{Brokers: []string{"tcp://127.0.0.1:1"}, Topics: []string{"d"}, QoS: new(byte(3))}, numbers{})
 			},

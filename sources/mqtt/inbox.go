@@ -13,10 +13,22 @@ import (
 // firstWindow is the window assumed at each connect: the smallest default of the common brokers.
 const firstWindow = 20
 
+// arrival is a message as it came in.
+type arrival struct {
+	topic               string
+	payload             []byte
+	id                  uint16
+	qos                 byte
+	retained, duplicate bool
+	headers             map[string]string
+	from                paho.Message // what an ack has to be asked of, in MQTT 3.1.1
+}
+
 // message is one message from its arrival to its ack.
 type message struct {
 	topic   string
 	payload []byte
+	headers map[string]string
 	at      flow.Timestamp
 	// skip: a retained message that nobody wants. It goes through all the same, so that acks keep the order of receipt.
 	skip bool
@@ -25,6 +37,8 @@ type message struct {
 	// seq is its place in the partition, 0 while it has not been read.
 	seq int64
 
+	id  uint16
+	qos byte
 	// from is what an ack has to answer, the latest arrival of the message, and link the connection it came on. They and done
 	// belong to the inbox's lock.
 	from paho.Message
@@ -101,7 +115,7 @@ func (b *inbox) begin(l *link) {
 
 func (b *inbox) expect(m *message) {
 	if m.needsAck && !m.orphan {
-		b.expected[m.from.MessageID()] = m
+		b.expected[m.id] = m
 	}
 }
 
@@ -141,7 +155,7 @@ func (b *inbox) end(l *link) {
 
 // receive is called by the connection's reader for each message, in order. It must not hold it up for long: a connection that
 // is not read cannot even answer for its life.
-func (b *inbox) receive(l *link, from paho.Message) {
+func (b *inbox) receive(l *link, a arrival) {
 	b.mu.Lock()
 	if b.link != l {
 		if l.paused {
@@ -150,11 +164,11 @@ func (b *inbox) receive(l *link, from paho.Message) {
 		b.mu.Unlock()
 		return // a connection that has ended; the broker sends it again
 	}
-	if from.Duplicate() {
+	if a.duplicate {
 		b.counts.redelivered++
 	}
-	if from.Qos() > 0 {
-		m, repeated := b.repeat(l, from)
+	if a.qos > 0 {
+		m, repeated := b.repeat(l, a)
 		if repeated {
 			ackNow := m.done
 			if !ackNow {
@@ -163,14 +177,14 @@ func (b *inbox) receive(l *link, from paho.Message) {
 			b.mu.Unlock()
 			wake(b.ready) // the counts and the window have changed
 			if ackNow {
-				from.Ack()
+				l.driver.ackNow(m)
 			}
 			return
 		}
 	}
 	m := &message{
-		topic: from.Topic(), payload: from.Payload(), at: flow.TimestampOf(b.clock.Now()),
-		skip: from.Retained() && b.dropRetained, needsAck: from.Qos() > 0, from: from, link: l,
+		topic: a.topic, payload: a.payload, headers: a.headers, at: flow.TimestampOf(b.clock.Now()),
+		skip: a.retained && b.dropRetained, needsAck: a.qos > 0, id: a.id, qos: a.qos, from: a.from, link: l,
 	}
 	if !b.waiting.push(m) && !b.waitForSpace(l, m) {
 		// From here on nothing of this connection is taken, so that the order is kept when the broker sends it again.
@@ -194,17 +208,17 @@ func (b *inbox) receive(l *link, from paho.Message) {
 	wake(b.ready)
 }
 
-// repeat finds the message that from repeats, and lets from take over.
-func (b *inbox) repeat(l *link, from paho.Message) (*message, bool) {
-	m, known := b.expected[from.MessageID()]
+// repeat finds the message that a repeats, and lets a take over.
+func (b *inbox) repeat(l *link, a arrival) (*message, bool) {
+	m, known := b.expected[a.id]
 	if !known {
 		return nil, false
 	}
-	delete(b.expected, from.MessageID()) // whatever it is, the id is taken now
-	if !from.Duplicate() || from.Topic() != m.topic || !bytes.Equal(from.Payload(), m.payload) {
+	delete(b.expected, a.id) // whatever it is, the id is taken now
+	if !a.duplicate || a.topic != m.topic || !bytes.Equal(a.payload, m.payload) {
 		return nil, false
 	}
-	m.from, m.link = from, l
+	m.from, m.link = a.from, l
 	return m, true
 }
 
@@ -273,16 +287,8 @@ func (b *inbox) ack(upTo int64) {
 	if len(acks) == 0 {
 		return
 	}
-	if c := l.conn.Load(); c != nil && len(acks) > 1 {
-		c.cork()
-		defer c.uncork()
-	}
-	for i, m := range acks {
-		if l.broken() {
-			b.unsent(l, acks[i:])
-			return
-		}
-		m.from.Ack()
+	if unsent := l.driver.ack(acks); len(unsent) > 0 {
+		b.unsent(l, unsent)
 	}
 }
 

@@ -11,21 +11,18 @@ import (
 	"github.com/millrace-stream/millrace/flow"
 )
 
-// arrival is a message as the client hands it over.
-type arrival struct {
-	id      uint16
-	dup     bool
-	payload []byte
-	acks    *int
+// counter is a driver that counts acks.
+type counter struct {
+	driver
+	acks int
 }
 
-func (a *arrival) Duplicate() bool   { return a.dup }
-func (a *arrival) Qos() byte         { return 1 }
-func (a *arrival) Retained() bool    { return false }
-func (a *arrival) Topic() string     { return "d" }
-func (a *arrival) MessageID() uint16 { return a.id }
-func (a *arrival) Payload() []byte   { return a.payload }
-func (a *arrival) Ack()              { *a.acks++ }
+func (c *counter) ack(messages []*message) []*message {
+	c.acks += len(messages)
+	return nil
+}
+
+func (c *counter) ackNow(*message) { c.acks++ }
 
 // first takes the first byte of a payload.
 type first struct{}
@@ -59,17 +56,17 @@ func (k *intake) Window(int)                          {}
 // BenchmarkMessage is what the source itself adds to a message: inbox, batch, bookkeeping of the ack; without client and network.
 func BenchmarkMessage(b *testing.B) {
 	box := newInbox(flow.SystemClock(), Config{}.withDefaults("", ""))
-	l := newLink()
+	l, acked := newLink(), &counter{}
+	l.driver = acked
 	box.begin(l)
 	box.subscribed(l)
 	r := &reader[int]{id: "c", codec: first{}, count: func(string, int64) {}, inbox: box}
 	k := &intake{inbox: box, buf: make([]flow.Record[int], 0, flow.MaxBatch)}
 	in := flow.NewIntake[int](k)
-	acks := 0
 	const batch = 256
-	arrivals := make([]*arrival, batch)
+	arrivals := make([]arrival, batch)
 	for i := range arrivals {
-		arrivals[i] = &arrival{id: uint16(i + 1), payload: bytes.Repeat([]byte("x"), 200), acks: &acks}
+		arrivals[i] = arrival{topic: "d", id: uint16(i + 1), qos: 1, payload: bytes.Repeat([]byte("x"), 200)}
 	}
 	b.ReportAllocs()
 	n := 0
@@ -81,17 +78,18 @@ func BenchmarkMessage(b *testing.B) {
 			require.NoError(b, r.emit(b.Context(), in))
 		}
 	}
-	require.Equal(b, k.n, acks)
+	require.Equal(b, k.n, acked.acks)
 }
 
 // The same bytes under the same id are a repeat only with the broker's word for it, and only once.
 func TestRepeats(t *testing.T) {
-	acks := 0
-	message := func(id uint16, dup bool, payload string) *arrival {
-		return &arrival{id: id, dup: dup, payload: []byte(payload), acks: &acks}
+	message := func(id uint16, dup bool, payload string) arrival {
+		return arrival{topic: "d", id: id, qos: 1, duplicate: dup, payload: []byte(payload)}
 	}
 	box := newInbox(flow.SystemClock(), Config{}.withDefaults("", ""))
+	acked := &counter{}
 	old, l := newLink(), newLink()
+	old.driver, l.driver = acked, acked
 	box.begin(old)
 	for id := range uint16(4) {
 		box.receive(old, message(id+1, false, "same"))
@@ -100,16 +98,16 @@ func TestRepeats(t *testing.T) {
 	box.end(old)
 	box.receive(old, message(9, false, "too late"))
 	box.ack(1) // without a connection
-	require.Zero(t, acks)
+	require.Zero(t, acked.acks)
 
 	box.begin(l)
 	box.receive(l, message(1, true, "same")) // durable by now: acked at once
-	require.Equal(t, 1, acks)
+	require.Equal(t, 1, acked.acks)
 	box.receive(l, message(2, true, "same"))  // known
 	box.receive(l, message(2, true, "same"))  // a second time is a new message
 	box.receive(l, message(3, false, "same")) // the broker says that it is new
 	box.receive(l, message(4, true, "other")) // it is another
 	require.Len(t, box.take(nil, 4, 10), 3)
 	box.ack(7)
-	require.Equal(t, 1+1+3, acks) // not those of the old connection
+	require.Equal(t, 1+1+3, acked.acks) // not those of the old connection
 }

@@ -1,13 +1,10 @@
 package mqtt
 
 import (
+	"context"
 	"errors"
 	"sync"
-	"sync/atomic"
 	"time"
-
-	paho "github.com/eclipse/paho.mqtt.golang"
-	"github.com/eclipse/paho.mqtt.golang/packets"
 
 	"github.com/millrace-stream/millrace/flow"
 )
@@ -15,23 +12,50 @@ import (
 const (
 	// quiesce is how long each of the two steps of a disconnect may take.
 	quiesce = time.Second
-	// sendTimeout is how long a subscription may wait to be sent on a connection that takes nothing.
-	sendTimeout = 2 * time.Second
-	// nobody is a topic filter that nobody subscribes to, so that unsubscribing it changes nothing.
-	nobody = "$millrace/nobody"
+	// sendTimeout is how long the network may take nothing.
+	sendTimeout = 10 * time.Second
 )
 
-// errPaused ends a connection whose messages are not read.
-var errPaused = errors.New("not read fast enough")
+var (
+	errClosed = errors.New("closed")
+	// errPaused ends a connection whose messages are not read.
+	errPaused = errors.New("not read fast enough")
+)
 
 // link is one connection, from the attempt to its end.
 type link struct {
-	client paho.Client
-	conn   atomic.Pointer[conn] // the network connection, once there is one
+	driver driver
 	once   sync.Once
 	gone   chan struct{}
 	reason error // set before gone is closed
 	paused bool  // belongs to the inbox's lock
+}
+
+// driver is a connection in one version of the protocol. What it receives it hands to the inbox, in order, from its own goroutine;
+// when it ends, it ends its link.
+type driver interface {
+	// connect opens it, and tells whether the broker has kept the session. Messages may come before it returns.
+	connect(ctx context.Context) (session bool, err error)
+	// subscribe asks for the configured topics.
+	subscribe() (subscription, error)
+	// ack acks messages, in order, and returns those whose acks could not be sent.
+	ack(messages []*message) (unsent []*message)
+	// ackNow acks a message from the goroutine that received it.
+	ackNow(m *message)
+	// leave sends what waits, the acks among it, says goodbye and closes the connection; the broker keeps the session. On a
+	// connection that is gone, or never was, it does nothing.
+	//
+	// A connection that is closed while messages are coming in is reset, and a reset may take the acks with it that the broker
+	// has not read yet. So the broker is asked something first: when it answers, it has read all that was sent before.
+	leave(clock flow.Clock)
+}
+
+// subscription is one that the broker has been asked for.
+type subscription interface {
+	// Done is closed when the answer is there.
+	Done() <-chan struct{}
+	// denied are the filters that the broker refuses, and its reason. It must not be called before Done.
+	denied() (filters []string, reason string, err error)
 }
 
 func newLink() *link { return &link{gone: make(chan struct{})} }
@@ -44,49 +68,11 @@ func (l *link) end(reason error) {
 	})
 }
 
-// disconnect sends what waits, the acks among it, says goodbye and closes the connection; the broker keeps the session. On a
-// connection that is gone it does nothing. It must not be called by the connection's own handlers, and the inbox must have
-// ended the link, so that what still comes in does not wait for anybody.
-//
-// A connection that is closed while messages are coming in is reset, and a reset may take the acks with it that the broker
-// has not read yet. So the broker is asked something first: when it answers, it has read all that was sent before.
+// disconnect ends the connection in good order, as far as there is one. It must not be called by the connection's own handlers,
+// and the inbox must have ended the link, so that what still comes in does not wait for anybody.
 func (l *link) disconnect(clock flow.Clock) {
 	l.end(errClosed)
-	if l.client == nil {
-		return
-	}
-	t := clock.NewTimer(quiesce)
-	defer t.Stop()
-	select {
-	case <-l.client.Unsubscribe(nobody).Done():
-	case <-t.C():
-	}
-	l.client.Disconnect(uint(quiesce.Milliseconds()))
-}
-
-// hangUp ends an attempt to connect.
-func (l *link) hangUp() {
-	if c := l.conn.Load(); c != nil {
-		_ = c.Close()
+	if l.driver != nil {
+		l.driver.leave(clock)
 	}
 }
-
-// broken tells whether nothing more can be sent.
-func (l *link) broken() bool {
-	c := l.conn.Load()
-	return c != nil && c.broken.Load()
-}
-
-var errClosed = errors.New("closed")
-
-// noStore keeps nothing. The client would write every message down until it is acked, and never look at it again: what is
-// not acked is the broker's to keep.
-type noStore struct{}
-
-func (noStore) Open()                             {}
-func (noStore) Put(string, packets.ControlPacket) {}
-func (noStore) Get(string) packets.ControlPacket  { return nil }
-func (noStore) All() []string                     { return nil }
-func (noStore) Del(string)                        {}
-func (noStore) Close()                            {}
-func (noStore) Reset()                            {}

@@ -112,7 +112,7 @@ func (r *reader[T]) decode(batch []flow.Record[T], i int, in *flow.Intake[T]) (_
 			continue
 		}
 		if r.meta {
-			rec.Meta = &flow.Meta{Key: m.topic, Partition: r.id, Position: flow.Position{Offset: m.seq}}
+			rec.Meta = &flow.Meta{Headers: m.headers, Key: m.topic, Partition: r.id, Position: flow.Position{Offset: m.seq}}
 		}
 	}
 	return batch, i

@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
-	paho "github.com/eclipse/paho.mqtt.golang"
 
 	"github.com/millrace-stream/millrace/flow"
 	"github.com/millrace-stream/millrace/internal/mqttconn"
@@ -27,8 +25,6 @@ const (
 	repeatWarning = time.Minute
 	// subackPatience is how long the answer to a subscription may take before somebody is told.
 	subackPatience = 30 * time.Second
-	// refused is the code of a filter in a SUBACK.
-	refused = 0x80
 )
 
 // session is one client of the source: it keeps one connection at a time alive and fills the inbox from it.
@@ -41,9 +37,10 @@ type session struct {
 	count   func(name string, n int64)
 	inbox   *inbox
 
-	connected bool // at least once: what a broker refuses later may be its own trouble
-	warned    time.Time
-	failures  int
+	connected  bool // at least once
+	toldExpiry bool
+	warned     time.Time
+	failures   int
 }
 
 // run keeps the session connected until ctx ends. An error is permanent.
@@ -86,7 +83,10 @@ func (s *session) run(ctx context.Context) error {
 			}
 			continue
 		}
-		if s.clock.Now().Sub(since) >= shortLife {
+		var ended *mqttconn.DisconnectedError
+		if errors.As(l.reason, &ended) && ended.Code == mqttconn.SessionTakenOver {
+			s.warn("mqtt: connection lost", fmt.Errorf("%w: another client uses the id %q; give every instance its own client_id", l.reason, s.id))
+		} else if s.clock.Now().Sub(since) >= shortLife {
 			short = 0
 			pause.Reset()
 			s.log.Warn("mqtt: connection lost", "client", s.id, "err", l.reason)
@@ -111,29 +111,19 @@ func (s *session) leave(l *link) {
 // connect makes a connection and subscribes. The link is never nil.
 func (s *session) connect(ctx context.Context) (*link, error) {
 	l := newLink()
-	opts, err := s.options(ctx, l)
+	who, err := s.prepare(ctx, l)
 	if err != nil {
-		return l, permanent{err}
+		return l, s.explain(who, err)
 	}
-	l.client = paho.NewClient(opts)
 	s.inbox.begin(l)
-	tok := l.client.Connect().(*paho.ConnectToken)
-	select {
-	case <-ctx.Done():
-		l.hangUp()
-		<-tok.Done()
+	present, err := l.driver.connect(ctx)
+	if ctx.Err() != nil {
 		return l, ctx.Err()
-	case <-tok.Done():
 	}
-	if err := tok.Error(); err != nil {
-		who := mqttconn.Attempt{Brokers: s.addresses(), ClientID: s.id, Username: s.cfg.Username}
-		hopeless, err := who.Explain(err)
-		if hopeless && !s.connected {
-			err = permanent{err}
-		}
-		return l, err
+	if err != nil {
+		return l, s.explain(who, err)
 	}
-	if !tok.SessionPresent() {
+	if !present {
 		s.inbox.newSession()
 		if s.connected && !s.cfg.CleanSession {
 			s.log.Warn("mqtt: the broker has forgotten the session: what was published while it was away is lost, and what was not acked comes only if it is still held here", "client", s.id)
@@ -150,9 +140,46 @@ func (s *session) connect(ctx context.Context) (*link, error) {
 	return l, nil
 }
 
+// prepare reads what each attempt to connect reads anew, and makes the connection's driver.
+func (s *session) prepare(ctx context.Context, l *link) (who mqttconn.Attempt, err error) {
+	who = mqttconn.Attempt{Brokers: s.addresses(), ClientID: s.id, Username: s.cfg.Username, Protocol: s.cfg.Protocol}
+	password := s.cfg.Password
+	if s.cfg.Credentials != nil {
+		if who.Username, password, err = s.cfg.Credentials.Ask(ctx, s.cfg.ConnectTimeout); err != nil {
+			return who, err
+		}
+	}
+	if s.cfg.v5() {
+		l.driver = newV5(s, l, who.Username, password)
+		return who, nil
+	}
+	conf, err := s.cfg.TLS.Load()
+	if err != nil {
+		return who, err
+	}
+	l.driver = newV311(ctx, s, l, conf, who.Username, password)
+	return who, nil
+}
+
+// explain says what a failed attempt means. What a broker refuses later on may be its own trouble, and files that cannot be read
+// may be half way to new ones.
+func (s *session) explain(who mqttconn.Attempt, err error) error {
+	if isPermanent(err) {
+		return err
+	}
+	hopeless, err := who.Explain(err)
+	if hopeless && !s.connected {
+		return permanent{err}
+	}
+	return err
+}
+
 // subscribe is done at each connect: a session that the broker has kept is not harmed, one that it lost is made anew.
 func (s *session) subscribe(ctx context.Context, l *link) error {
-	tok := l.client.SubscribeMultiple(s.cfg.filters(), nil).(*paho.SubscribeToken)
+	asked, err := l.driver.subscribe()
+	if err != nil {
+		return fmt.Errorf("broker %s: subscribe: %w", s.addresses(), err)
+	}
 	late := s.clock.NewTimer(subackPatience)
 	defer late.Stop()
 	for waiting := true; waiting; {
@@ -163,71 +190,26 @@ func (s *session) subscribe(ctx context.Context, l *link) error {
 			return fmt.Errorf("broker %s: connection lost before it answered the subscription: %w", s.addresses(), l.reason)
 		case <-late.C():
 			s.log.Warn("mqtt: the broker has not answered the subscription yet", "client", s.id, "brokers", s.addresses())
-		case <-tok.Done():
+		case <-asked.Done():
 			waiting = false
 		}
 	}
-	if err := tok.Error(); err != nil {
+	filters, reason, err := asked.denied()
+	if err != nil {
 		return fmt.Errorf("broker %s: subscribe: %w", s.addresses(), err)
 	}
-	var denied []string
-	for filter, code := range tok.Result() {
-		if code == refused {
-			denied = append(denied, fmt.Sprintf("%q", filter))
-		}
+	if len(filters) == 0 {
+		return nil
 	}
-	if len(denied) > 0 {
-		slices.Sort(denied)
-		return permanent{fmt.Errorf("broker %s refuses the subscription to %s: allow it in the broker's access rules for user %q and client id %q, or change topics",
-			s.addresses(), strings.Join(denied, ", "), s.cfg.Username, s.id)}
+	for i, f := range filters {
+		filters[i] = strconv.Quote(f)
 	}
-	return nil
-}
-
-func (s *session) options(ctx context.Context, l *link) (*paho.ClientOptions, error) {
-	conf, err := s.cfg.TLS.Load()
-	if err != nil {
-		return nil, err
+	slices.Sort(filters)
+	if reason != "" {
+		reason = " (" + reason + ")"
 	}
-	o := paho.NewClientOptions().
-		SetClientID(s.id).
-		SetCleanSession(s.cfg.CleanSession).
-		SetProtocolVersion(4).
-		SetKeepAlive(s.cfg.KeepAlive).
-		SetPingTimeout(s.cfg.PingTimeout).
-		SetConnectTimeout(s.cfg.ConnectTimeout).
-		SetWriteTimeout(sendTimeout).
-		SetUsername(s.cfg.Username).
-		SetPassword(s.cfg.Password.Reveal()).
-		SetOrderMatters(true).
-		SetAutoAckDisabled(true).
-		SetAutoReconnect(false). // each connection is a client of its own, so that nothing of an old one can reach a new one
-		SetConnectRetry(false).
-		SetStore(noStore{})
-	for _, b := range s.brokers {
-		o.Servers = append(o.Servers, b.URL)
-	}
-	o.SetCustomOpenConnectionFn(func(u *url.URL, o paho.ClientOptions) (net.Conn, error) {
-		opened, err := mqttconn.Dial(ctx, u, conf, s.cfg.ConnectTimeout, o)
-		if err != nil {
-			return nil, err
-		}
-		c := newConn(opened)
-		l.conn.Store(c)
-		return c, nil
-	})
-	// Set before connecting: a kept session delivers before a subscription could.
-	o.SetDefaultPublishHandler(func(_ paho.Client, m paho.Message) {
-		defer func() {
-			if p := recover(); p != nil {
-				s.log.Error("mqtt: panic on receipt", "client", s.id, "err", p)
-				l.end(fmt.Errorf("panic: %v", p))
-			}
-		}()
-		s.inbox.receive(l, m)
-	})
-	o.SetConnectionLostHandler(func(_ paho.Client, err error) { l.end(err) })
-	return o, nil
+	return permanent{fmt.Errorf("broker %s refuses the subscription to %s%s: allow it in the broker's access rules for user %q and client id %q, or change topics",
+		s.addresses(), strings.Join(filters, ", "), reason, s.cfg.Username, s.id)}
 }
 
 // awaitRoom waits until the inbox is half empty, and reports whether ctx lives.

@@ -1,4 +1,4 @@
-// Package mqtt reads MQTT 3.1.1 topics.
+// Package mqtt reads topics of MQTT brokers, in MQTT 3.1.1 or 5.
 package mqtt
 
 import (

@@ -244,22 +244,32 @@ func (h *hub) close(ctx context.Context) error {
 	if end != nil {
 		end()
 	}
-	var errs []error
+	ended := make(chan error, 1)
+	go func() { // beside Close: a subscriber may wait for its messages to be taken
+		ended <- h.bounded(ctx, "the subscriber has not ended the subscription, though its context has", func() error {
+			h.drain()
+			return nil
+		})
+	}()
+	var err error
 	if h.cfg.own {
-		errs = append(errs, h.bounded(ctx, "the subscriber is still closing", h.sub.Close))
+		err = h.bounded(ctx, "the subscriber is still closing", h.sub.Close)
 	}
-	errs = append(errs, h.bounded(ctx, "the subscriber has not ended the subscription, though its context has", func() error {
-		h.calls.Wait()
-		h.mu.Lock()
-		in := h.in
-		h.mu.Unlock()
-		if in != nil {
-			for range in { // neither acked nor nacked: they come again
-			}
-		}
-		return nil
-	}))
-	return errors.Join(errs...)
+	return errors.Join(err, <-ended)
+}
+
+// drain takes what the subscriber still gives, neither acked nor nacked: it comes again.
+func (h *hub) drain() {
+	h.calls.Wait()
+	h.mu.Lock()
+	in := h.in
+	h.mu.Unlock()
+	if in == nil {
+		return
+	}
+	for ok := true; ok; {
+		_, ok = <-in
+	}
 }
 
 // settle waits until the messages that were acked last are done with: subscribers end a message's context then, and may forget an

@@ -74,14 +74,14 @@ func (r *reader[T]) run(ctx context.Context, from flow.Position, in *flow.Intake
 func (r *reader[T]) position(i int) flow.Position { return flow.Position{Offset: r.from + int64(i)} }
 
 // records appends the records of r.held from i on, and returns early, behind the message, when decode panics.
-func (r *reader[T]) records(batch []flow.Record[T], i int, in *flow.Intake[T]) (_ []flow.Record[T], next int) {
+func (r *reader[T]) records(batch []flow.Record[T], i int, in *flow.Intake[T]) (out []flow.Record[T], next int) {
 	cfg := &r.hub.cfg
 	good := len(batch)
 	defer func() {
 		if p := recover(); p != nil {
 			r.reject(in, i, fmt.Errorf("%w: %v\n%s", flow.ErrPanic, p, debug.Stack()))
 			clear(batch[good:])
-			batch, next = batch[:good], i+1
+			out, next = batch[:good], i+1
 		}
 	}()
 	for ; i < len(r.held); i++ {

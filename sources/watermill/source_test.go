@@ -91,7 +91,9 @@ func TestStopInTheMiddle(t *testing.T) {
 	require.Zero(t, nacked)
 
 	again := copying(t, func() flow.Source[string] { return Source(sub, "topic", text) }, out, nil)
-	eventually(t, func() bool { return again.Running().Unacked() > 0 && len(out.Values())+int(again.Running().Unacked()) >= n+1000 }, "it goes on")
+	eventually(t, func() bool {
+		return again.Running().Unacked() > 0 && len(out.Values())+int(again.Running().Unacked()) >= n+1000
+	}, "it goes on")
 	again.Stop()
 	require.Equal(t, numbered(0, len(out.Values())), out.Values(), "nothing is lost and nothing comes twice")
 }
@@ -110,6 +112,29 @@ func TestWhatCannotBeDecoded(t *testing.T) {
 	require.Contains(t, letters.Values()[1].Cause, "panic: cannot bear it")
 	_, nacked, _, _ := sub.counts()
 	require.Zero(t, nacked)
+}
+
+// What cannot be decoded takes nothing of its batch with it.
+func TestBatchWithWhatCannotBeDecoded(t *testing.T) {
+	src := Source(newScripted(), "topic", text).(*source[string])
+	require.NoError(t, src.Open(t.Context(), flow.SourceRuntime{}))
+	box := newInbox(only)
+	for _, p := range []string{"a", "bad", "b", "worse", "c", "worse", "worse"} {
+		box.put(arrival{message.NewMessage(p, message.Payload(p)), time.Time{}})
+	}
+	var got []string
+	rejected := 0
+	in := &intake{emitted: make(chan flow.Position, 1), idle: make(chan bool, 1), windows: make(chan int, 1),
+		records: func(r flow.Record[string]) { got = append(got, r.Value) }, rejected: func() { rejected++ }}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	r := &reader[string]{hub: src.hub, box: box, decode: text}
+	go func() { done <- r.run(ctx, flow.Position{}, flow.NewIntake[string](in)) }()
+	require.Equal(t, flow.Position{Offset: 7}, <-in.emitted)
+	cancel()
+	require.ErrorIs(t, <-done, context.Canceled)
+	require.Equal(t, []string{"a", "b", "c"}, got)
+	require.Equal(t, 4, rejected)
 }
 
 // A subscription that ends by itself is made again, for as long as it takes.
@@ -285,12 +310,12 @@ func TestIdleness(t *testing.T) {
 	require.NoError(t, src.Commit(ctx, p, at))
 	for !<-in.idle {
 	}
+	eventually(t, func() bool { return sub.ackedCount() == 4 }, "all is acked")
 	sub.end(errDown)
 	require.False(t, <-in.idle, "no subscription")
 	cancel()
 	require.ErrorIs(t, errors.Join(<-done, <-done), context.Canceled)
 	require.NoError(t, src.Close(t.Context()))
-	require.Equal(t, 4, sub.ackedCount())
 }
 
 type adder chan flow.Partition
@@ -307,18 +332,30 @@ type intake struct {
 	emitted chan flow.Position
 	idle    chan bool
 	windows chan int
+	// Called for what comes, where set.
+	records  func(flow.Record[string])
+	rejected func()
 }
 
 func (i *intake) Buffer() []flow.Record[string] { return make([]flow.Record[string], 0, flow.MaxBatch) }
-func (i *intake) Emit(_ context.Context, _ []flow.Record[string], at flow.Position) error {
+func (i *intake) Emit(_ context.Context, batch []flow.Record[string], at flow.Position) error {
+	if i.records != nil {
+		for _, r := range batch {
+			i.records(r)
+		}
+	}
 	i.emitted <- at
 	return nil
 }
-func (i *intake) Reject([]byte, error, flow.Position) {}
-func (i *intake) Reference(time.Time)                 {}
-func (i *intake) Idle()                               { i.idle <- true }
-func (i *intake) Busy()                               { i.idle <- false }
-func (i *intake) Lag(int64)                           {}
+func (i *intake) Reject([]byte, error, flow.Position) {
+	if i.rejected != nil {
+		i.rejected()
+	}
+}
+func (i *intake) Reference(time.Time) {}
+func (i *intake) Idle()               { i.idle <- true }
+func (i *intake) Busy()               { i.idle <- false }
+func (i *intake) Lag(int64)           {}
 func (i *intake) Window(n int) {
 	select {
 	case i.windows <- n:

@@ -18,6 +18,9 @@ type jsonOfEverything struct{ cfg fields.Config }
 
 func (jsonOfEverything) ID() string { return "json" }
 
+// AliasesPayload tells whether fields.Alias was given.
+func (c jsonOfEverything) AliasesPayload() bool { return c.cfg.Alias }
+
 func (c jsonOfEverything) Decode(data []byte, v *Everything) error {
 	r := fields.Read(data, c.cfg)
 	i := r.Start()
@@ -42,6 +45,9 @@ type jsonOfStamped struct{ cfg fields.Config }
 
 func (jsonOfStamped) ID() string { return "json/fields" }
 
+// AliasesPayload tells whether fields.Alias was given.
+func (c jsonOfStamped) AliasesPayload() bool { return c.cfg.Alias }
+
 func (c jsonOfStamped) Decode(data []byte, v *Stamped) error {
 	r := fields.Read(data, c.cfg)
 	i := r.Start()
@@ -65,6 +71,9 @@ func ReadingCodec(opts ...fields.Option) codec.Codec[Reading] {
 type jsonOfReading struct{ cfg fields.Config }
 
 func (jsonOfReading) ID() string { return "json" }
+
+// AliasesPayload tells whether fields.Alias was given.
+func (c jsonOfReading) AliasesPayload() bool { return c.cfg.Alias }
 
 func (c jsonOfReading) Decode(data []byte, v *Reading) error {
 	r := fields.Read(data, c.cfg)

@@ -25,11 +25,13 @@ type Option func(*Config)
 
 // Alias makes decoded strings point into the payload: nothing is allocated for them.
 //
-// It is safe where whoever calls Decode neither changes nor reuses the payload's memory afterwards, because then the garbage collector
-// keeps it for as long as a string points into it. It is wrong where payload buffers are reused: the strings of records that are
-// still queued, joined or waiting would change. The engine copies the strings that it keeps itself (keys, ids, accumulators of built-in
-// aggregates, encoded state); what user functions keep in state of their own pins the whole payload, or the whole answer of a broker
-// that the payload is a part of: strings.Clone cuts it loose.
+// It is safe where nobody changes or reuses the payload's memory after Decode: the garbage collector then keeps it for as long as a
+// string points into it. It is wrong where payload buffers are reused, because the strings of records that are queued, joined, waiting
+// or in a sink's hands would change; a source that reuses them sees by codec.Aliases that it must copy first.
+//
+// The engine copies the strings that it keeps itself: keys, ids, what the built-in aggregates hold, encoded state. What user functions
+// keep in state of their own keeps the whole payload alive, or the whole answer of a broker that the payload is a part of: strings.Clone
+// cuts it loose.
 func Alias() Option { return func(c *Config) { c.Alias = true } }
 
 // Configure applies options. Generated code calls it.
@@ -131,7 +133,7 @@ func (r *Reader) unexpected(i int, want string) int {
 	if i >= len(r.b) {
 		return r.fail(len(r.b), "the payload ends where "+want+" is expected: it is cut")
 	}
-	got := ""
+	var got string
 	switch c := r.b[i]; {
 	case c == '"':
 		got = "a string"

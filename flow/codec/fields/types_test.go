@@ -43,12 +43,12 @@ type Everything struct {
 		Name string `json:"name"`
 		Opt  int    `json:"opt,omitempty"`
 	} `json:"nested"`
-	Ünï    string `json:"ünï"`
-	Dash   int    `json:"-,"`
-	Hidden int    `json:"-"`
-	Long   string `json:"a-name-of-more-than-sixteen-bytes"`
-	Empty  Empty  `json:"empty"`
-	lower  int
+	Ünï    string   `json:"ünï"`
+	Dash   int      `json:"-,"` //nolint:staticcheck // the name "-" is meant
+	Hidden int      `json:"-"`
+	Long   string   `json:"a-name-of-more-than-sixteen-bytes"`
+	Empty  Empty    `json:"empty"`
+	lower  int      //nolint:unused // to be passed over
 	Opt    Optional `json:"opt"`
 }
 

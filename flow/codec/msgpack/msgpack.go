@@ -53,7 +53,8 @@ func (c msgpackCodec[T]) Append(b []byte, v *T) ([]byte, error) {
 	if c.err != nil {
 		return b, c.err
 	}
-	out, err := b, error(nil)
+	var out []byte
+	var err error
 	if c.generated {
 		out, err = any(v).(generated).MarshalMsg(b)
 	} else {
@@ -72,7 +73,8 @@ func (c msgpackCodec[T]) Decode(data []byte, v *T) error {
 	if len(data) == 0 {
 		return errors.New("decode MessagePack: the payload is empty: nothing to decode")
 	}
-	rest, err := data, error(nil)
+	var rest []byte
+	var err error
 	if c.generated {
 		rest, err = any(v).(generated).UnmarshalMsg(data)
 	} else {

@@ -1,6 +1,7 @@
 package msgpack_test
 
 import (
+	"encoding/hex"
 	"fmt"
 	"math"
 	"net/netip"
@@ -191,4 +192,16 @@ func ExampleCodec() {
 	// 31 <nil>
 	// <nil> {a 21.5}
 	// decode MessagePack: field "device" at byte 8: the payload ends within a value: it is cut (msgp: too few bytes left to read object)
+}
+
+// TestReadsAnotherImplementation has a value that was written by the Python library msgpack.
+func TestReadsAnotherImplementation(t *testing.T) {
+	t.Parallel()
+	data, err := hex.DecodeString("89a6646576696365a161a26174d7ff000000146553f100a163cb4035800000000000a5736d616c6cd09ca5636f756e74cdffffa47461677392a178a2c3a9a3726177c402" +
+		"00ffa676616c75657381a16101a7756e6b6e6f776e81a1789301c081a179cb4004000000000000")
+	require.NoError(t, err)
+	var v reading
+	require.NoError(t, msgpack.Codec[reading]().Decode(data, &v))
+	require.Equal(t, reading{Device: "a", At: time.Unix(1700000000, 5).UTC(), Celsius: 21.5, Small: -100, Count: math.MaxUint16, Tags: []string{"x", "é"},
+		Raw: []byte{0, 255}, Values: map[string]float64{"a": 1}}, v)
 }

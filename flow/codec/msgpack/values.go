@@ -22,7 +22,7 @@ func header(b []byte, depth int, want msgp.Type) (n int, _ []byte, err error) {
 		return 0, b, at(b, errDeep)
 	}
 	var count uint32
-	rest := b
+	var rest []byte
 	least := 1
 	if want == msgp.MapType {
 		count, rest, err = msgp.ReadMapHeaderBytes(b)

@@ -41,13 +41,12 @@ func locate(b []byte, md protoreflect.MessageDescriptor, path string, base, dept
 		if n < 0 {
 			return path, base + i, "this is no field tag: " + reason(n)
 		}
-		name := path
 		fd := md.Fields().ByNumber(num)
+		name := fmt.Sprint(num)
 		if fd != nil {
-			name = join(path, string(fd.Name()))
-		} else {
-			name = join(path, fmt.Sprint(num))
+			name = string(fd.Name())
 		}
+		name = join(path, name)
 		at := i + n
 		size := protowire.ConsumeFieldValue(num, typ, b[at:])
 		if size < 0 {

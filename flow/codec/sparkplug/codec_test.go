@@ -2,6 +2,7 @@ package sparkplug_test
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"math"
 	"strings"
 	"testing"
@@ -236,4 +237,35 @@ func FuzzSparkplug(f *testing.F) {
 		require.NoError(t, c.Decode(b, &back))
 		require.Equal(t, v, back)
 	})
+}
+
+// TestReadsAnotherImplementation has a birth that was written by the Python library pysparkplug 0.6.1.
+func TestReadsAnotherImplementation(t *testing.T) {
+	t.Parallel()
+	data, err := hex.DecodeString("08fbd095ffbc3112120a02693810011880d095ffbc31200150fb0112160a0369333210021880d095ffbc3120035090ddfbff0f121b0a0369363410031880d095ff" +
+		"bc312004588080808080e0ffffff0112160a0375333210041880d095ffbc3120075080d0acf30e121b0a0375363410051880d095ffbc312008588080808080808080800112130a01661006" +
+		"1880d095ffbc312009650000c03f12170a016410071880d095ffbc31200a699a9999999999b9bf12100a016210081880d095ffbc31200b700112140a017310091880d095ffbc31200c7a0474" +
+		"65787412150a0174100a1880d095ffbc31200d58e8d795ffbc3112120a016e100b1880d095ffbc31200a2801380112130a0178100c1880d095ffbc31201182010200011800")
+	require.NoError(t, err)
+	var p sparkplug.Payload
+	require.NoError(t, sparkplug.Codec().Decode(data, &p))
+	require.Equal(t, int64(1700000000123), p.Timestamp)
+	require.True(t, p.HasSeq)
+	require.Zero(t, p.Seq)
+	want := map[string]sparkplug.Value{
+		"i8": sparkplug.IntOf(sparkplug.Int8, -5), "i32": sparkplug.IntOf(sparkplug.Int32, -70000), "i64": sparkplug.IntOf(sparkplug.Int64, -1<<40),
+		"u32": sparkplug.UintOf(sparkplug.UInt32, 4000000000), "u64": sparkplug.UintOf(sparkplug.UInt64, 1<<63), "f": sparkplug.FloatOf(1.5), "d": sparkplug.DoubleOf(-0.1),
+		"b": sparkplug.BoolOf(true), "s": sparkplug.StringOf("text"), "t": sparkplug.TimeOf(time.Unix(1700000001, 0)), "n": sparkplug.NullOf(sparkplug.Double),
+		"x": sparkplug.BytesOf([]byte{0, 1}),
+	}
+	require.Len(t, p.Metrics, len(want))
+	for i := range p.Metrics {
+		m := &p.Metrics[i]
+		v, err := m.Value(sparkplug.Unknown)
+		require.NoError(t, err)
+		require.Equal(t, want[m.Name], v, m.Name)
+		require.Equal(t, uint64(i+1), m.Alias)
+		require.Equal(t, int64(1700000000000), m.Timestamp)
+		require.Equal(t, m.Name == "n", m.Historical)
+	}
 }

@@ -77,7 +77,7 @@ func TestBadFilesAreRefusedWithLineAndCure(t *testing.T) {
 	for _, c := range []struct{ ext, text, want string }{
 		{"csv", "", "it is empty: begin it with a line of column names"},
 		{"csv", "site,interval,name\na,1m,Hall\n", `line 1: field Limit has no column "limit" among site, interval, name`},
-		{"csv", "site,interval,name,limit,nmae\n", `line 1: no field takes column "nmae": add one, or leave the column out`},
+		{"csv", "site,interval,name,limit,label\n", `line 1: no field takes column "label": add one, or leave the column out`},
 		{"csv", "site,interval,name,limit,name\n", `line 1: column "name" comes twice`},
 		{"csv", "site,interval,name,limit\na,1m,Hall,30\nb,soon,Gate,1\n", `line 3: column "interval": "soon" is no time.Duration`},
 		{"csv", "site,interval,name,limit\na,1m,Hall,x\n", `line 2: column "limit": "x" is no float64: invalid syntax`},
@@ -86,7 +86,7 @@ func TestBadFilesAreRefusedWithLineAndCure(t *testing.T) {
 		{"csv", "site,interval,name,limit\na,1m,\"Ha\nll\",\na,1m,Gate,\n", "line 4: key a is in line 2 already: take one of them out"},
 		{"csv", "site,interval,name,limit\n", "it has 0 rows, fewer than min_rows (1): is it cut off?"},
 		{"json", "[\n{\"site\":\"a\",\"name\":\"Hall\"},\n{\"site\":7}]", "line 3: json: cannot unmarshal number"},
-		{"json", "[\n{\"site\":\"a\",\"name\":\"Hall\"},\n{\"site\":\"b\",\"nmae\":\"Gate\"}]", `line 3: json: unknown field "nmae"`},
+		{"json", "[\n{\"site\":\"a\",\"name\":\"Hall\"},\n{\"site\":\"b\",\"label\":\"Gate\"}]", `line 3: json: unknown field "label"`},
 		{"json", "[\n{\"site\":\"a\",\"name\":\"Hall\"},\n{\"site\":", "line 3: it ends within the array: is it cut off?"},
 		{"json", "[\n{\"site\":\"a\",\"name\":\"Hall\"}\n", "line 3: it ends within the array: is it cut off?"},
 		{"json", "[\n{\"site\":\"a\" \"name\":\"Hall\"}]", "line 2: invalid character"},
@@ -95,7 +95,7 @@ func TestBadFilesAreRefusedWithLineAndCure(t *testing.T) {
 		{"json", "", "it ends within the array"},
 		{"yaml", "", "it is empty"},
 		{"yaml", "site: a\n", "line 1: it is not one sequence"},
-		{"yaml", "- site: a\n  name: Hall\n- site: b\n  nmae: Gate\n", `[4:3] unknown field "nmae"`},
+		{"yaml", "- site: a\n  name: Hall\n- site: b\n  label: Gate\n", `[4:3] unknown field "label"`},
 		{"yaml", "- site: a\n  name: Hall\n- site: [\n", "[3:"},
 		{"yaml", "- site: a\n  name: Hall\n- site: a\n  name: Gate\n", "line 3: key a is in line 1 already"},
 	} {

@@ -30,7 +30,7 @@ type place struct {
 	Limit    *float64 `db:"max_temp"`
 	Since    time.Time
 	Indoor   bool
-	internal int //nolint:unused // has no column
+	internal int
 	Skipped  int `db:"-"`
 }
 

@@ -7,7 +7,7 @@ import (
 
 // read is the call that decodes a t at position i into what p points to.
 func (t *typ) read(i, p string) string {
-	f := ""
+	var f string
 	switch t.shape {
 	case shapeString:
 		f = "fields.StringOf"

@@ -4,7 +4,7 @@ import "fmt"
 
 // write is the call that appends what p points to to b.
 func (t *typ) write(p string) string {
-	f := ""
+	var f string
 	switch t.shape {
 	case shapeString:
 		f = "fields.AppendString"

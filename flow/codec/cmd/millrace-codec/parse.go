@@ -174,10 +174,10 @@ func (s *source) resolve(e ast.Expr, f *ast.File, name, unit string) (*typ, erro
 	case *ast.SelectorExpr:
 		switch s.imported(e, f) {
 		case "time.Time":
-			t.shape, t.unit = shapeTime, unit
+			t.shape, t.unit, t.text = shapeTime, unit, "time.Time"
 			return t, nil
 		case "encoding/json.RawMessage":
-			t.shape = shapeRaw
+			t.shape, t.text = shapeRaw, "json.RawMessage"
 			return t, nil
 		}
 		return nil, fmt.Errorf("the type %s of another package is not supported: only time.Time and json.RawMessage are; declare a type of this package, or use codec.JSON", t.text)
@@ -206,6 +206,17 @@ func (s *source) of1(t *typ, e ast.Expr, f *ast.File, unit string) (err error) {
 	t.elem, err = s.resolve(e, f, t.name+"Element", unit)
 	if err == nil && t.shape == shapeSlice && t.elem.shape == shapeUint && (t.elem.text == "byte" || t.elem.text == "uint8") {
 		err = fmt.Errorf("the type %s is not supported: use []byte", t.text)
+	}
+	if err == nil {
+		// Spelled anew: the source's file may know packages by other names.
+		switch t.shape {
+		case shapePointer:
+			t.text = "*" + t.elem.text
+		case shapeSlice:
+			t.text = "[]" + t.elem.text
+		case shapeArray:
+			t.text = t.text[:strings.Index(t.text, "]")+1] + t.elem.text
+		}
 	}
 	s.order = append(s.order, t)
 	return err
