@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,20 +23,24 @@ import (
 	"github.com/millrace-stream/millrace/operators/window"
 )
 
-// windowCase is a run of Apache Flink's window operator: what went in, what came out, one tick per ms. testdata/tumbling.jsonl holds
-// those with tumbling windows and the event-time trigger.
+// windowCase is a run of Apache Flink's window operator: what went in, what came out, one tick per ms. testdata/windows.jsonl holds them;
+// MILLRACE_CONFORMANCE_DIR names a folder with another file of that name, to run instead.
 type windowCase struct {
 	ID       string
 	Assigner struct {
-		SizeMs, OffsetMs int64
+		Kind                             string
+		SizeMs, SlideMs, OffsetMs, GapMs int64
+		Count, Every                     int
 	}
 	AllowedLatenessMs int64
+	Trigger           string
 	Input             []element
 	Results           []struct {
-		After          int
-		K              string
-		Start, End, TS int64
-		Value          int64
+		After      int
+		K          string
+		Start, End *int64
+		TS         int64
+		Value      int64
 	}
 	Late    []json.RawMessage
 	Invalid string
@@ -69,7 +76,11 @@ func (e element) record() flow.Record[element] {
 }
 
 func windowCases(t *testing.T) (cases []windowCase) {
-	f, err := os.Open("testdata/tumbling.jsonl")
+	dir := os.Getenv("MILLRACE_CONFORMANCE_DIR")
+	if dir == "" {
+		dir = "testdata"
+	}
+	f, err := os.Open(filepath.Join(dir, "windows.jsonl"))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, f.Close()) }()
 	lines := bufio.NewScanner(f)
@@ -80,18 +91,51 @@ func windowCases(t *testing.T) (cases []windowCase) {
 		cases = append(cases, c)
 	}
 	require.NoError(t, lines.Err())
-	require.Len(t, cases, 116)
+	if dir == "testdata" {
+		require.Len(t, cases, 844)
+	}
 	return cases
 }
 
 type ticks = window.Result[string, int64]
 
-// tumbling has the offset, which window.Tumbling does not.
-func (c *windowCase) tumbling() window.Plain {
-	return func(cfg *window.Config) {
-		window.Tumbling(time.Duration(c.Assigner.SizeMs))(cfg)
-		cfg.Offset = flow.Timestamp(c.Assigner.OffsetMs)
+// assigner and options are the case's windows in this project's words.
+func (c *windowCase) assigner() window.Plain {
+	d := func(ms int64) time.Duration { return time.Duration(ms) }
+	switch a := c.Assigner; a.Kind {
+	case "tumbling":
+		return window.Tumbling(d(a.SizeMs), window.Offset(d(a.OffsetMs)))
+	case "sliding":
+		return window.Sliding(d(a.SizeMs), d(a.SlideMs), window.Offset(d(a.OffsetMs)))
+	case "session":
+		return window.Session(d(a.GapMs))
+	case "count":
+		return window.Count(a.Count)
+	case "slidingCount":
+		return window.Last(a.Count, a.Every)
+	default:
+		return window.Global()
 	}
+}
+
+func (c *windowCase) options() []window.Option {
+	opts := []window.Option{}
+	if c.AllowedLatenessMs > 0 {
+		opts = append(opts, window.AllowedLateness(time.Duration(c.AllowedLatenessMs)))
+	}
+	name, arg, _ := strings.Cut(c.Trigger, ":")
+	n, _ := strconv.Atoi(arg)
+	if strings.HasPrefix(name, "purging") && c.Assigner.Kind != "count" {
+		opts = append(opts, window.Discarding())
+	}
+	switch {
+	case c.Assigner.Kind == "count" || c.Assigner.Kind == "slidingCount":
+	case name == "count" || name == "purgingCount":
+		opts = append(opts, window.OnCount(n))
+	case name == "continuous":
+		opts = append(opts, window.Early(time.Duration(n)))
+	}
+	return opts
 }
 
 func (c *windowCase) build(src flow.Source[element], out flow.Sink[ticks], late flow.Sink[flow.Late[element]], opts ...flow.TopologyOption) *flow.Topology {
@@ -99,18 +143,22 @@ func (c *windowCase) build(src flow.Source[element], out flow.Sink[ticks], late 
 	wm := watermark.Monotonous().Every(0).MaxFutureSkew(watermark.Off)
 	timed := flow.AssignTime(flow.From(top, "in", src), "time", element.time, wm)
 	records := operators.Filter(timed, "records", func(e element) bool { return !e.mark() })
-	w := operators.Window(flow.KeyBy(records, element.key), "win", c.tumbling(), agg.Sum(element.value),
-		window.AllowedLateness(time.Duration(c.AllowedLatenessMs)))
+	w := operators.Window(flow.KeyBy(records, element.key), "win", c.assigner(), agg.Sum(element.value), c.options()...)
 	flow.To(w, "out", out)
 	flow.To(w.Late(), "late", late)
 	return top
 }
 
-// after are the results of one input, as text: they are compared as a multiset.
+// after are the results of one input, as text: they are compared as a multiset. Results of windows that are not bounded in time carry
+// the end of time in Flink and the time of what made them fire here: it is not compared.
 func (c *windowCase) after(i int) (want []string) {
 	for _, r := range c.Results {
-		if r.After == i {
-			want = append(want, fmt.Sprintf("%s [%d,%d) = %d at %d", r.K, r.Start, r.End, r.Value, r.TS))
+		switch {
+		case r.After != i:
+		case r.Start == nil:
+			want = append(want, fmt.Sprintf("%s = %d", r.K, r.Value))
+		default:
+			want = append(want, fmt.Sprintf("%s [%d,%d) = %d at %d", r.K, *r.Start, *r.End, r.Value, r.TS))
 		}
 	}
 	slices.Sort(want)
@@ -119,7 +167,12 @@ func (c *windowCase) after(i int) (want []string) {
 
 func results(rs []flow.Record[ticks]) (got []string) {
 	for _, r := range rs {
-		got = append(got, fmt.Sprintf("%s [%d,%d) = %d at %d", r.Value.Key, r.Value.Start, r.Value.End, r.Value.Value, r.Time))
+		v := r.Value
+		if v.Start == flow.None {
+			got = append(got, fmt.Sprintf("%s = %d", v.Key, v.Value))
+			continue
+		}
+		got = append(got, fmt.Sprintf("%s [%d,%d) = %d at %d", v.Key, v.Start, v.End, v.Value, r.Time))
 	}
 	slices.Sort(got)
 	return got
@@ -136,9 +189,15 @@ func (c *windowCase) representable() bool {
 	return true
 }
 
+type mode struct {
+	name        string
+	parallelism int
+	crash       bool
+}
+
 func TestWindowConformance(t *testing.T) {
 	skipped := 0
-	for _, c := range windowCases(t) {
+	for i, c := range windowCases(t) {
 		if c.Invalid != "" {
 			t.Run(c.ID, c.checkInvalid)
 			continue
@@ -147,15 +206,16 @@ func TestWindowConformance(t *testing.T) {
 			skipped++
 			continue
 		}
-		for _, mode := range []struct {
-			name        string
-			parallelism int
-			crash       bool
-		}{{"fused", 1, false}, {"exchanged", 4, false}, {"fused, crash after every input", 1, true}, {"exchanged, crash after every input", 4, true}} {
+		// The exchange is another component's matter: a fifth of the cases go through it.
+		modes := []mode{{"fused", 1, false}, {"fused, crash after every input", 1, true}}
+		if i%5 == 0 {
+			modes = append(modes, mode{"exchanged", 4, false}, mode{"exchanged, crash after every input", 4, true})
+		}
+		for _, mode := range modes {
 			t.Run(c.ID+"/"+mode.name, func(t *testing.T) { c.check(t, mode.parallelism, mode.crash) })
 		}
 	}
-	require.Equal(t, 1, skipped)
+	require.LessOrEqual(t, skipped, 1)
 }
 
 func (c *windowCase) check(t *testing.T, parallelism int, crash bool) {
@@ -209,7 +269,8 @@ func (c *windowCase) late(t *testing.T) (late []element) {
 // checkInvalid: sizes that are not positive are refused, and so, in Flink, are offsets of a size or more, which do no harm here.
 func (c *windowCase) checkInvalid(t *testing.T) {
 	top := c.build(flowtest.NewSource[element](), flowtest.NewSink[ticks](), flowtest.NewSink[flow.Late[element]](), flow.WithStore(flowtest.NewStore()))
-	if c.Assigner.SizeMs > 0 {
+	a := c.Assigner
+	if a.Kind == "session" && a.GapMs > 0 || a.Kind == "tumbling" && a.SizeMs > 0 || a.Kind == "sliding" && a.SizeMs > 0 && a.SlideMs > 0 {
 		require.NoError(t, top.Validate())
 		return
 	}

@@ -158,3 +158,16 @@ func (c *counter) ProcessBatch(_ context.Context, _ []flow.Slot, in []flow.Recor
 	c.n += int64(len(in))
 	return len(in), nil
 }
+
+// C is B with windows of 60 s that begin every second.
+func C(t *flow.Topology, src flow.Source[Event], r *workload.Result) {
+	minutes := operators.Window(flow.KeyBy(timed(t, src), device), "last-minute", window.Sliding(time.Minute, time.Second), agg.Into(
+		agg.To(func(s *Stats) *float64 { return &s.Avg }, agg.Avg(temperature)),
+		agg.To(func(s *Stats) *float64 { return &s.Max }, agg.Max(temperature)),
+		agg.To(func(s *Stats) *float64 { return &s.Min }, agg.Min(temperature)),
+		agg.To(func(s *Stats) *int64 { return &s.Count }, agg.Count(temperature)),
+	))
+	flow.To(minutes, "sum", Sum(func(m Minute) float64 {
+		return m.Value.Avg + m.Value.Max + m.Value.Min + float64(m.Value.Count)
+	}, r))
+}

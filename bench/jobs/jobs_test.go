@@ -38,7 +38,7 @@ func TestJobs(t *testing.T) {
 	for name, j := range map[string]struct {
 		job   workload.Job
 		build build
-	}{"A": {workload.A(), jobs.A}, "B10k": {workload.B10k(), jobs.B}, "B1m": {workload.B1m(), jobs.B}, "D": {workload.D(), jobs.D}} {
+	}{"A": {workload.A(), jobs.A}, "B10k": {workload.B10k(), jobs.B}, "B1m": {workload.B1m(), jobs.B}, "C": {workload.C(), jobs.C}, "D": {workload.D(), jobs.D}} {
 		t.Run(name, func(t *testing.T) {
 			require.NoError(t, j.job.Verify(n, run(t, j.build, workload.New(j.job), n, flow.WithStore(state.InMemory()))))
 		})
@@ -61,6 +61,14 @@ func BenchmarkB10k(b *testing.B) {
 
 func BenchmarkB1m(b *testing.B) {
 	bench(b, workload.B1m(), jobs.B, workload.FloorB, flow.WithStore(state.InMemory()))
+}
+
+// BenchmarkC has no floor yet: it stands beside B10k's tumbling window.
+func BenchmarkC(b *testing.B) {
+	g := workload.New(workload.C())
+	b.ReportAllocs()
+	defer cpu(b)()
+	run(b, jobs.C, g, int64(b.N), flow.WithStore(state.InMemory()))
 }
 
 func BenchmarkD(b *testing.B) {

@@ -32,12 +32,14 @@ type Store[T, R any] interface {
 	AllocBlock() Slot
 	// FreeBlock empties the block and gives it back. The memory is kept for the next AllocBlock.
 	FreeBlock(first Slot)
+	// Empty empties one slot, which stays allocated.
+	Empty(s Slot)
 	// Add folds a record into a slot. It copies what it keeps.
 	Add(s Slot, r *flow.Record[T])
 	// AddBatch folds in[i] into slot s[i], in order. A slot may occur many times. It does the same as a loop over Add, faster.
 	AddBatch(s []Slot, in []flow.Record[T])
-	// Merge folds from into into, as if the elements of from had arrived behind those of into. It leaves from allocated,
-	// with contents that are good for nothing but FreeBlock.
+	// Merge folds from into into, as if the elements of from had arrived behind those of into. It leaves from as it is: sliding
+	// windows merge a slice into each window that it lies in.
 	Merge(into, from Slot)
 	// Result reads a slot. It does not change it.
 	Result(s Slot) R

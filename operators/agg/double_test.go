@@ -42,6 +42,8 @@ func (s *naiveStore) FreeBlock(first agg.Slot) {
 	}
 }
 
+func (s *naiveStore) Empty(at agg.Slot) { delete(s.n, at) }
+
 func (s *naiveStore) Add(at agg.Slot, _ *flow.Record[reading]) { s.n[at]++ }
 
 func (s *naiveStore) AddBatch(at []agg.Slot, in []flow.Record[reading]) {

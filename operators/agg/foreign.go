@@ -28,6 +28,8 @@ func (p *foreignPart[T, R]) allocBlock(first Slot) {
 
 func (p *foreignPart[T, R]) freeBlock(first Slot) { p.store.FreeBlock(p.blocks[first/BlockSize]) }
 
+func (p *foreignPart[T, R]) emptySlot(s Slot) { p.store.Empty(p.at(s)) }
+
 func (p *foreignPart[T, R]) at(s Slot) Slot { return p.blocks[s/BlockSize] + s%BlockSize }
 
 func (p *foreignPart[T, R]) all(s []Slot) []Slot {

@@ -12,8 +12,8 @@ import (
 //	agg.Func((*stats).add, (*stats).merge, (*stats).result)
 //
 // A zero A is the empty accumulator. add must copy what it keeps of strings and slices of its argument if the decoder of the
-// source aliases its payload (ours do not). merge folds from into into, whose elements came earlier; it must not share memory
-// with from afterwards that add changes. result must not change the accumulator and not return its memory, since the slot is
+// source aliases its payload (ours do not). merge folds from into into, whose elements came earlier; it must leave
+// from as it is, and not share memory with it afterwards that add changes. result must not change the accumulator and not return its memory, since the slot is
 // used again.
 //
 // An accumulator of numbers, bools, strings, time.Time, arrays and structs is stored field by field, unexported ones too; changing

@@ -49,6 +49,7 @@ type loader[T any] interface{ load(in []flow.Record[T]) }
 type blockOwner interface {
 	allocBlock(first Slot)
 	freeBlock(first Slot)
+	emptySlot(s Slot)
 }
 
 // reserve gives an aggregate its column.
@@ -113,6 +114,15 @@ func (l *layout[T]) freeBlock(first Slot) {
 	l.free = append(l.free, first)
 }
 
+func (l *layout[T]) emptySlot(s Slot) {
+	for _, b := range l.slabs {
+		b.empty(b.row(s), 1)
+	}
+	for _, o := range l.foreign {
+		o.emptySlot(s)
+	}
+}
+
 // begin prepares a batch for the parts: where its accumulators are and what the functions say of its records.
 func (l *layout[T]) begin(s []Slot, in []flow.Record[T]) {
 	for _, b := range l.slabs {
@@ -173,6 +183,7 @@ func newStore[T, R any](a placer[T, R]) Store[T, R] {
 
 func (s *store[T, R]) AllocBlock() Slot                     { return s.l.allocBlock() }
 func (s *store[T, R]) FreeBlock(first Slot)                 { s.l.freeBlock(first) }
+func (s *store[T, R]) Empty(at Slot)                        { s.l.emptySlot(at) }
 func (s *store[T, R]) Add(at Slot, r *flow.Record[T])       { s.p.add(at, r) }
 func (s *store[T, R]) Merge(into, from Slot)                { s.p.merge(into, from) }
 func (s *store[T, R]) Result(at Slot) R                     { return s.p.result(at) }

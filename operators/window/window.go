@@ -8,33 +8,47 @@ import (
 	"github.com/millrace-stream/millrace/flow"
 )
 
-// Assigner says which windows a record belongs to.
-type Assigner[T any] func(*Config)
-
-// Plain is an Assigner that does not look at records: it fits every T.
-type Plain = func(*Config)
-
 // Option configures operators.Window.
 type Option func(flow.Configurable)
 
 // Config is what assigners and options fill. It is for the Window operator.
 type Config struct {
 	flow.NodeConfig
-	// Size and Offset of tumbling windows, in ticks (nanoseconds): a window starts where (time - Offset) is a multiple of Size.
-	Size, Offset flow.Timestamp
+	Shape assigned
+	// Size, Slide and Offset of aligned windows, in ticks (nanoseconds): a window starts where (time - Offset) is a multiple of Slide. Size
+	// is the gap of sessions.
+	Size, Slide, Offset flow.Timestamp
+	// Gap is a func(T) time.Duration, nil for sessions of one gap.
+	Gap any
+	// Bounds are those of the calendar window that a moment lies in, and Name is what they are stored under.
+	Bounds func(at flow.Timestamp) (start, end flow.Timestamp)
+	Name   string
+	// Last is how many records the windows of Last hold.
+	Last int64
+	// Trigger says when windows fire, Every is its count or its ticks, and Purge that a window forgets its contents at each firing.
+	Trigger Trigger
+	Every   int64
+	Purge   bool
 	// Lateness is how long behind the watermark a window takes late records.
 	Lateness flow.Timestamp
 }
 
-// Tumbling cuts time into windows of one size: [n*size, (n+1)*size), right also before 1970.
-func Tumbling(size time.Duration) Plain {
-	return func(c *Config) {
-		c.Size = flow.Timestamp(size)
-		if size <= 0 {
-			c.Problem(fmt.Sprintf("the window size %v is not positive", size), "give a size like time.Minute")
-		}
-	}
-}
+// Trigger says when windows fire.
+type Trigger uint8
+
+// Triggers.
+const (
+	// AtWatermark fires at the window's end, and again for each late record.
+	AtWatermark Trigger = iota
+	// ByCount fires at every n-th record, and not at the end.
+	ByCount
+	// Periodic fires every so often in event time, and at the end.
+	Periodic
+	// AtEnd fires when the stream ends.
+	AtEnd
+	// OnlyFinal fires once, when the window takes no more records.
+	OnlyFinal
+)
 
 // AllowedLateness lets a window take records until the watermark reaches its end plus d; each of them fires it again at once. Later
 // ones go to Late(). Defaults to 0.
@@ -47,10 +61,38 @@ func AllowedLateness(d time.Duration) Option {
 	})
 }
 
+// Early makes windows fire every d of event time too, before their end: at the least multiple of d above the time of the window's first
+// record, then every d, and at the end.
+func Early(d time.Duration) Option {
+	return flow.SetOption(func(c *Config) {
+		c.Trigger, c.Every = Periodic, int64(d)
+		if d <= 0 {
+			c.Problem(fmt.Sprintf("early firings every %v", d), "give a positive duration")
+		}
+	})
+}
+
+// OnCount makes a window fire at every n-th of its records, and not at its end: what came after the last firing is dropped in silence
+// when the window is gone, as in Flink.
+func OnCount(n int) Option {
+	return flow.SetOption(func(c *Config) {
+		c.Trigger, c.Every = ByCount, int64(n)
+		if n <= 0 {
+			c.Problem(fmt.Sprintf("firings at every %d records", n), "give a count of 1 or more")
+		}
+	})
+}
+
+// Discarding makes a window forget its contents at each firing: later firings hold only what came since. The default accumulates.
+func Discarding() Option { return flow.SetOption(func(c *Config) { c.Purge = true }) }
+
+// FinalOnly gives one result per window: when the watermark reaches its end plus the allowed lateness, with all late records.
+func FinalOnly() Option { return flow.SetOption(func(c *Config) { c.Trigger = OnlyFinal }) }
+
 // Result is what a window gives for one key.
 type Result[K comparable, R any] struct {
 	Key K
-	// Start is the window's first moment, End the first one behind it.
+	// Start is the window's first moment, End the first one behind it; both are flow.None where windows are not bounded in time.
 	Start, End flow.Timestamp
 	Value      R
 	Pane       Pane
@@ -70,18 +112,18 @@ type Kind uint8
 const (
 	// OnTime: the watermark passed the window's end.
 	OnTime Kind = iota
-	// Late: a record came within the allowed lateness.
-	Late
-	// Early: before the end.
-	Early
+	// Refined: a late record came within the allowed lateness.
+	Refined
+	// Speculative: before the end.
+	Speculative
 )
 
-// String names the kind.
+// String names the kind: "on time", "late", "early".
 func (k Kind) String() string {
 	switch k {
 	case OnTime:
 		return "on time"
-	case Late:
+	case Refined:
 		return "late"
 	}
 	return "early"
