@@ -65,7 +65,7 @@ func Err(ctx context.Context, err error) error {
 	return flow.Transient(err)
 }
 
-// TooLarge and its like: errors of a batch that a single record in it may have caused.
+// Refused tells whether brokers have refused a batch for what a single record in it may have caused.
 func Refused(err error) bool {
 	for _, e := range []error{
 		kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidRecord, kerr.InvalidTimestamp, kerr.CorruptMessage,

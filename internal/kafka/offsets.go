@@ -39,18 +39,18 @@ func ListOffset(ctx context.Context, c *kgo.Client, limit time.Duration, topic s
 	if err != nil {
 		return 0, fmt.Errorf("kafka: list offsets: %w", Err(wait, err))
 	}
-	for _, t := range resp.Topics {
-		for _, p := range t.Partitions {
-			switch err := kerr.ErrorForCode(p.ErrorCode); {
-			case err != nil:
-				return 0, fmt.Errorf("kafka: list offsets: %w", Err(wait, err))
-			case p.Offset < 0:
-				return ListOffset(ctx, c, limit, topic, partition, Latest, committed)
-			}
-			return p.Offset, nil
-		}
+	if len(resp.Topics) == 0 || len(resp.Topics[0].Partitions) == 0 {
+		return 0, flow.Transient(errors.New("kafka: list offsets: an answer without the partition"))
 	}
-	return 0, flow.Transient(errors.New("kafka: list offsets: an answer without the partition"))
+	switch p := &resp.Topics[0].Partitions[0]; {
+	case p.ErrorCode != 0:
+		return 0, fmt.Errorf("kafka: list offsets: %w", Err(wait, kerr.ErrorForCode(p.ErrorCode)))
+	case p.Offset >= 0:
+		return p.Offset, nil
+	case at == Latest:
+		return 0, flow.Transient(fmt.Errorf("kafka: list offsets: partition %s/%d has no end", topic, partition))
+	}
+	return ListOffset(ctx, c, limit, topic, partition, Latest, committed)
 }
 
 // Offset is what a group remembers of a partition.

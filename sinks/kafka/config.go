@@ -35,7 +35,7 @@ type Config struct {
 	MaxRecordBytes int `yaml:"max_record_bytes"`
 	// InFlight is how many records are handed to the client and not acked yet. Defaults to 20,000.
 	InFlight int `yaml:"in_flight"`
-	// TransactionalID makes all blocks of a delivery one transaction, so that consumers with read_committed see all or none
+	// TransactionalID makes all blocks of a delivery one transaction, so that consumers with read_committed never see a half
 	// of it. No other sink or process may use the same. Defaults to none.
 	TransactionalID string `yaml:"transactional_id"`
 	// TransactionTimeout is after how long brokers abort a transaction of a process that is gone; consumers with read_committed

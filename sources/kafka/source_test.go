@@ -146,15 +146,6 @@ func (e *engine) with(f func(parts map[string]*partLog)) {
 	f(e.parts)
 }
 
-func (e *engine) total() (n int) {
-	e.with(func(parts map[string]*partLog) {
-		for _, l := range parts {
-			n += len(l.values)
-		}
-	})
-	return n
-}
-
 func (e *engine) until(what string, f func(parts map[string]*partLog) bool) {
 	e.t.Helper()
 	require.Eventually(e.t, func() (ok bool) {
