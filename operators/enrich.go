@@ -221,7 +221,7 @@ func (o *enrichAsync[T, K, V, R]) resolve(ctx context.Context, keys []K, have ma
 		} else if o.fallback == nil {
 			return keys, err
 		}
-		if err := o.rt.Clock().Sleep(ctx, pause); err != nil {
+		if err := o.clock.Sleep(ctx, pause); err != nil {
 			return keys, err
 		}
 		if o.fallback == nil {

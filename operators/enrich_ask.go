@@ -25,6 +25,7 @@ type enricher[T any, K comparable, V, R any] struct {
 	mu    sync.Mutex
 	tasks int
 	rt    flow.Runtime
+	clock flow.Clock
 	stop  func()
 }
 
@@ -32,7 +33,7 @@ func (e *enricher[T, K, V, R]) open(ctx context.Context, rt flow.Runtime) error 
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.tasks == 0 {
-		e.rt = rt
+		e.rt, e.clock = rt, rt.Clock()
 		if e.breaker != nil {
 			e.breaker.reset(rt)
 		}
@@ -69,7 +70,7 @@ func (e *enricher[T, K, V, R]) cached(k K) (answer[V], freshness) {
 	if e.answers == nil {
 		return answer[V]{}, missing
 	}
-	a, how := e.answers.get(k, e.rt.Clock().Now())
+	a, how := e.answers.get(k, e.clock.Now())
 	if how == stale && e.refresh.add(e.answers.own, k) {
 		go e.refreshAll()
 	}
@@ -153,7 +154,7 @@ func (e *enricher[T, K, V, R]) fly(ctx context.Context, f *flight[V], keys []K, 
 	f.vals, f.found = make([]V, len(keys)), make([]bool, len(keys))
 	f.err = e.lookup(ctx, keys, f.vals, f.found, wait)
 	if f.err == nil && e.answers != nil {
-		now := e.rt.Clock().Now()
+		now := e.clock.Now()
 		for i, k := range keys {
 			e.answers.put(k, f.vals[i], f.found[i], now)
 		}

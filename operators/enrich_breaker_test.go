@@ -86,3 +86,36 @@ func TestBreaker(t *testing.T) {
 	_, err := b.enter(ended, true)
 	require.ErrorIs(t, err, context.Canceled)
 }
+
+func TestEnrichAllocatesNothingForACachedRecord(t *testing.T) {
+	cfg := &enrichConfig{ttl: time.Hour, negativeTTL: time.Hour, size: 100}
+	o := &enrichAsync[string, string, int, int]{enricher: &enricher[string, string, int, int]{
+		key: func(v string) string { return v }, join: func(_ string, with int, _ bool) (int, error) { return with, nil },
+		answers: newAnswers[string, int](cfg), clock: flow.SystemClock(),
+	}}
+	o.answers.put("a", 7, true, o.clock.Now())
+	in, out := &flow.Record[string]{Value: "a"}, &flow.Output[int]{}
+	require.Zero(t, testing.AllocsPerRun(1000, func() {
+		done, err := o.Try(t.Context(), in, out)
+		if !done || err != nil {
+			t.Fatal(done, err)
+		}
+		out.Undo(1)
+	}))
+	require.EqualValues(t, 1001, o.seen.hits)
+}
+
+func BenchmarkEnrichCachedRecord(b *testing.B) {
+	cfg := &enrichConfig{ttl: time.Hour, negativeTTL: time.Hour, size: 100}
+	o := &enrichAsync[string, string, int, int]{enricher: &enricher[string, string, int, int]{
+		key: func(v string) string { return v }, join: func(_ string, with int, _ bool) (int, error) { return with, nil },
+		answers: newAnswers[string, int](cfg), clock: flow.SystemClock(),
+	}}
+	o.answers.put("a", 7, true, o.clock.Now())
+	in, out := &flow.Record[string]{Value: "a"}, &flow.Output[int]{}
+	b.ReportAllocs()
+	for b.Loop() {
+		_, _ = o.Try(b.Context(), in, out)
+		out.Undo(1)
+	}
+}

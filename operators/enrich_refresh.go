@@ -93,7 +93,7 @@ func (e *enricher[T, K, V, R]) refreshAll() {
 		if !errors.Is(err, errOpen) && (failures == 1 || failures%20 == 0) {
 			e.rt.Log().Warn("a refresh of stale answers failed, the old ones are served meanwhile", "err", err, "count", len(keys))
 		}
-		_ = e.rt.Clock().Sleep(r.ctx, backoff(failures))
+		_ = e.clock.Sleep(r.ctx, backoff(failures))
 	}
 }
 
