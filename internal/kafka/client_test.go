@@ -22,7 +22,10 @@ import (
 	"github.com/millrace-stream/millrace/flow"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// The fake brokers let a reader of theirs outlive their Close for a moment.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/twmb/franz-go/pkg/kfake.(*clientConn).read.func1"))
+}
 
 // brokers are fake ones.
 func brokers(t *testing.T, opts ...kfake.Opt) *kfake.Cluster {
