@@ -83,7 +83,7 @@ func (r *reader[T]) emit(ctx context.Context, in *flow.Intake[T]) error {
 }
 
 // decode appends the records of r.held from i on, and returns early, behind the message, when the codec panics.
-func (r *reader[T]) decode(batch []flow.Record[T], i int, in *flow.Intake[T]) (_ []flow.Record[T], next int) {
+func (r *reader[T]) decode(batch []flow.Record[T], i int, in *flow.Intake[T]) (out []flow.Record[T], next int) {
 	good := len(batch)
 	defer func() {
 		if p := recover(); p != nil {
@@ -91,7 +91,7 @@ func (r *reader[T]) decode(batch []flow.Record[T], i int, in *flow.Intake[T]) (_
 			in.Reference(m.at.Time())
 			in.Reject(m.payload, fmt.Errorf("mqtt source: decode message of topic %q: %w: %v\n%s", m.topic, flow.ErrPanic, p, debug.Stack()), flow.Position{Offset: m.seq})
 			clear(batch[good:])
-			batch, next = batch[:good], i+1
+			out, next = batch[:good], i+1
 		}
 	}()
 	var zero T
