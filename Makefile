@@ -43,7 +43,7 @@ fuzz-smoke: ## every fuzz target for FUZZ_TIME (10s)
 	@set -e; \
 	grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sed 's/:func /:/' | while IFS=: read -r file name; do \
 	  echo "$$name in $$(dirname "$$file")"; \
-	  go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZ_TIME) "$$(dirname "$$file")"; \
+	  go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x "$$(dirname "$$file")"; \
 	done
 
 e2e: ## E2E_READINGS (1000000) readings from MQTT to ClickHouse through real servers, each one counted
