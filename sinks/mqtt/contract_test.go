@@ -157,3 +157,5 @@ func (s *subscriber) payloads() []string {
 	}
 	return p
 }
+
+func (s *subscriber) String() string { return strings.Join(s.payloads(), " ") }

@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -56,7 +57,7 @@ type opened[T any] struct {
 func runtimeOf[T any](o *opened[T]) flow.SinkRuntime {
 	return flow.SinkRuntime{
 		Topology: "test", Node: "out", Clock: flow.SystemClock(), Log: slog.New(slog.NewTextHandler(o.log, nil)),
-		StoreID: strings.ToLower(strings.NewReplacer("/", "", "_", "").Replace(o.t.Name())) + fmt.Sprint(time.Now().UnixNano()),
+		StoreID: strings.ToLower(rand.Text()),
 		Count: func(name string, n int64) {
 			o.mu.Lock()
 			o.counts[name] += n
