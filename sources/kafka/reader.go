@@ -19,6 +19,7 @@ type reader struct {
 	sink   intake
 	offset int64 // the next one to read
 
+	mem       memory
 	opts      kgo.ProcessFetchPartitionOpts
 	unzip     kgo.Decompressor
 	behindEnd int // times in a row that the partition was found to end before offset
@@ -28,12 +29,17 @@ type reader struct {
 // patience is how often, about a second apart, brokers may say something that only a recovery explains before it is the truth.
 const patience = 5
 
-func newReader(h *hub, k kafka.Key) *reader {
+// newReader makes a reader. reuse says that payloads' memory may be used again.
+func newReader(h *hub, k kafka.Key, reuse bool) *reader {
 	r := &reader{hub: h, key: k, box: newInbox(k)}
-	r.opts = kgo.ProcessFetchPartitionOpts{
-		IsolationLevel: h.cfg.isolation(), Topic: k.Topic, Partition: k.Partition, Pools: []kgo.Pool{&slab{}},
+	pools := []kgo.Pool{&r.mem.slab}
+	if reuse {
+		pools = append(pools, &r.mem.scratch)
 	}
-	r.unzip = kgo.DefaultDecompressor()
+	r.opts = kgo.ProcessFetchPartitionOpts{
+		IsolationLevel: h.cfg.isolation(), Topic: k.Topic, Partition: k.Partition, Pools: pools,
+	}
+	r.unzip = kgo.DefaultDecompressor(pools...)
 	return r
 }
 
@@ -94,8 +100,8 @@ func (r *reader) fetchMore() {
 // chunk hands one answer's records over.
 func (r *reader) chunk(ctx context.Context, c chunk) error {
 	r.opts.Offset = r.offset
-	r.opts.Pools[0].(*slab).used = 0
-	fp, next := kgo.ProcessFetchPartition(r.opts, c.part, r.unzip, nil)
+	r.mem.reset()
+	fp, next := kgo.ProcessFetchPartition(r.opts, c.part, r.unzip, r.mem.scratch.measure)
 	if next > r.offset {
 		if err := r.sink.emit(ctx, fp.Records, next); err != nil {
 			return err
@@ -201,28 +207,3 @@ func (r *reader) retry(ctx context.Context, f func() error) error {
 		}
 	}
 }
-
-// slab is the memory that one answer's records are parsed into, used again for the next.
-type slab struct {
-	recs []kgo.Record
-	used int
-}
-
-// maxSlab bounds what is kept: an answer may hold very many tiny records.
-const maxSlab = 16 << 10
-
-// GetRecords is the client's pool.
-func (s *slab) GetRecords(n int) []kgo.Record {
-	if s.used+n > len(s.recs) {
-		if n > maxSlab {
-			return make([]kgo.Record, n)
-		}
-		s.recs, s.used = make([]kgo.Record, min(max(2*len(s.recs), n, 1024), maxSlab)), 0
-	}
-	r := s.recs[s.used : s.used+n : s.used+n]
-	s.used += n
-	return r
-}
-
-// PutRecords is not needed: the whole slab is used again.
-func (s *slab) PutRecords([]kgo.Record) {}

@@ -29,7 +29,8 @@ import (
 // decompressed, and the engine's batch. A partition that is not read holds back no other.
 //
 // New topics and partitions are found every Config.TopicRefresh. Records that c cannot decode go to the dead letters with their
-// bytes. The payloads' memory is not used again, so c may be codec.Aliasing; a value then holds a whole answer in memory.
+// bytes. With a codec that is codec.Aliasing the payloads' memory is
+// not used again; a value then holds a whole answer in memory.
 func Source[T any](cfg Config, c codec.Codec[T]) flow.Source[T] {
 	return &source[T]{hub: hub{cfg: cfg.withDefaults()}, codec: c}
 }
@@ -66,7 +67,7 @@ func (s *source[T]) Read(ctx context.Context, p flow.Partition, from flow.Positi
 		return err
 	}
 	d := &decoder[T]{hub: &s.hub, codec: s.codec, in: in, partition: p.ID}
-	r := newReader(&s.hub, k)
+	r := newReader(&s.hub, k, !codec.Aliases(s.codec))
 	r.sink = d
 	if from.IsZero() {
 		from = p.Committed
