@@ -26,6 +26,7 @@ func answer(t testing.TB, n int) *kmsg.FetchResponseTopicPartition {
 	for first := 0; first < n; first += 500 {
 		b := kmsg.NewRecordBatch()
 		b.FirstOffset, b.LastOffsetDelta, b.NumRecords, b.Magic, b.Attributes, b.ProducerID = int64(first), 499, 500, 2, 4, -1
+		b.FirstTimestamp, b.MaxTimestamp = 1_700_000_000_000, 1_700_000_000_000
 		var recs []byte
 		for i := range 500 {
 			r := kmsg.NewRecord()

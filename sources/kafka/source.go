@@ -128,7 +128,7 @@ func (e *refusedError) Error() string { return e.err.Error() }
 
 func (d *decoder[T]) emit(ctx context.Context, recs []*kgo.Record, next int64) error {
 	batch := d.in.Buffer()[:0]
-	tombstones := int64(0)
+	tombstones, received := int64(0), flow.Timestamp(0)
 	for _, m := range recs {
 		if d.hub.cfg.CheckShards {
 			if err := d.checkShards(m); err != nil {
@@ -145,7 +145,14 @@ func (d *decoder[T]) emit(ctx context.Context, recs []*kgo.Record, next int64) e
 			tombstones++
 			continue
 		}
-		batch = append(batch, flow.Record[T]{Time: d.time(m)})
+		at := flow.Timestamp(m.Timestamp.UnixNano())
+		if at <= 0 { // records of old producers have none and take the time of reading
+			if received == 0 {
+				received = flow.TimestampOf(d.hub.rt.Clock.Now())
+			}
+			at = received
+		}
+		batch = append(batch, flow.Record[T]{Time: at})
 		if !d.decode(m, &batch[len(batch)-1]) {
 			batch = batch[:len(batch)-1]
 		}
@@ -154,14 +161,6 @@ func (d *decoder[T]) emit(ctx context.Context, recs []*kgo.Record, next int64) e
 		d.hub.rt.Count("tombstones", tombstones)
 	}
 	return d.hand(ctx, batch, next)
-}
-
-// time is the record's timestamp; records of old producers have none and take the time of reading.
-func (d *decoder[T]) time(m *kgo.Record) flow.Timestamp {
-	if ns := m.Timestamp.UnixNano(); ns > 0 {
-		return flow.Timestamp(ns)
-	}
-	return flow.TimestampOf(d.hub.rt.Clock.Now())
 }
 
 // decode fills r, or rejects the record and returns false.
