@@ -15,12 +15,12 @@ import (
 	"github.com/millrace-stream/millrace/internal/services"
 )
 
-func TestSinkContract(t *testing.T) {
+func TestContract(t *testing.T) {
 	set := services.Need(t, services.Kafka)
 	flowtest.SinkContract(t, sinkSetup(set, func(*Config) {}))
 }
 
-func TestSinkContractOfTransactions(t *testing.T) {
+func TestContractWithTransactions(t *testing.T) {
 	set := services.Need(t, services.Kafka)
 	s := sinkSetup(set, func(c *Config) { c.TransactionalID = "tx-" + c.Topic })
 	flowtest.SinkContract(t, s)

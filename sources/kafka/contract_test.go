@@ -18,7 +18,7 @@ import (
 	"github.com/millrace-stream/millrace/internal/services"
 )
 
-func TestSourceContract(t *testing.T) {
+func TestContract(t *testing.T) {
 	set := services.Need(t, services.Kafka)
 	flowtest.SourceContract(t, flowtest.SourceSetup[padded]{
 		New: func(t testing.TB) flowtest.SourceCase[padded] { return sourceCase(t, set) },
