@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill"
-	whttp "github.com/ThreeDotsLabs/watermill-http/v2/pkg/http"
-	wnats "github.com/ThreeDotsLabs/watermill-nats/v2/pkg/nats"
+	watermillhttp "github.com/ThreeDotsLabs/watermill-http/v2/pkg/http"
+	watermillnats "github.com/ThreeDotsLabs/watermill-nats/v2/pkg/nats"
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/ThreeDotsLabs/watermill/pubsub/gochannel"
 	"github.com/nats-io/nats-server/v2/server"
@@ -44,11 +44,11 @@ func TestHTTP(t *testing.T) {
 	const n = 1000
 	client := &http.Client{Transport: &http.Transport{}}
 	var addr string
-	pub, err := whttp.NewPublisher(whttp.PublisherConfig{
+	pub, err := watermillhttp.NewPublisher(watermillhttp.PublisherConfig{
 		Client:                            client,
 		DoNotLogResponseBodyOnServerError: true,
 		MarshalMessageFunc: func(topic string, m *message.Message) (*http.Request, error) {
-			return whttp.DefaultMarshalMessageFunc("http://"+addr+"/"+topic, m)
+			return watermillhttp.DefaultMarshalMessageFunc("http://"+addr+"/"+topic, m)
 		},
 	}, watermill.NopLogger{})
 	require.NoError(t, err)
@@ -56,7 +56,7 @@ func TestHTTP(t *testing.T) {
 	listen := "127.0.0.1:0"
 	// It is stopped between two loads only: a subscriber that closes while requests come panics in its own code (send on closed channel).
 	for life := range 2 {
-		sub, err := whttp.NewSubscriber(listen, whttp.SubscriberConfig{}, watermill.NopLogger{})
+		sub, err := watermillhttp.NewSubscriber(listen, watermillhttp.SubscriberConfig{}, watermill.NopLogger{})
 		require.NoError(t, err)
 		running, stopped := r.start(t, r.topology(sub, "numbers", source.OwnSubscriber()))
 		require.NoError(t, running.Ready(t.Context()), "the subscriber knows its topics before its server starts")
@@ -94,8 +94,8 @@ func TestJetStream(t *testing.T) {
 		srv.WaitForShutdown()
 	})
 	require.True(t, srv.ReadyForConnections(10*time.Second))
-	pub, err := wnats.NewPublisher(wnats.PublisherConfig{
-		URL: srv.ClientURL(), Marshaler: &wnats.NATSMarshaler{}, JetStream: wnats.JetStreamConfig{AutoProvision: true},
+	pub, err := watermillnats.NewPublisher(watermillnats.PublisherConfig{
+		URL: srv.ClientURL(), Marshaler: &watermillnats.NATSMarshaler{}, JetStream: watermillnats.JetStreamConfig{AutoProvision: true},
 	}, watermill.NopLogger{})
 	require.NoError(t, err)
 	write(t, pub, "numbers", 0, n, sink.Parallel(4))
@@ -104,9 +104,9 @@ func TestJetStream(t *testing.T) {
 
 	r := newReading()
 	for life, goal := range []int{n / 3, 2 * n / 3, n} {
-		sub, err := wnats.NewSubscriber(wnats.SubscriberConfig{
+		sub, err := watermillnats.NewSubscriber(watermillnats.SubscriberConfig{
 			URL: srv.ClientURL(), QueueGroupPrefix: "reader", AckWaitTimeout: 30 * time.Second, CloseTimeout: 5 * time.Second,
-			Unmarshaler: &wnats.NATSMarshaler{}, JetStream: wnats.JetStreamConfig{
+			Unmarshaler: &watermillnats.NATSMarshaler{}, JetStream: watermillnats.JetStreamConfig{
 				// Without ManualAck the client acks what the subscriber drops at its end, and that is lost.
 				DurablePrefix: "reader", SubscribeOptions: []natsgo.SubOpt{natsgo.ManualAck()},
 			},
