@@ -31,11 +31,12 @@ func sinkSetup(set *services.Set, change func(*Config)) flowtest.SinkSetup[readi
 		New: func(t testing.TB) flowtest.SinkCase[reading] {
 			b := setup(t, set, 1, "max.message.bytes", "100000")
 			proxy := faults.New(t, set.Kafka())
+			addr := proxy.Addr()
 			cfg := b.config()
 			cfg.Timeout = time.Second
 			// Brokers say where they are: a proxy must be on the way to whatever they say.
 			cfg.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
-				return new(net.Dialer).DialContext(ctx, network, proxy.Addr())
+				return new(net.Dialer).DialContext(ctx, network, addr)
 			}
 			change(&cfg)
 			return flowtest.SinkCase[reading]{

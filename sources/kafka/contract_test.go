@@ -42,11 +42,12 @@ func TestContract(t *testing.T) {
 func sourceCase(t testing.TB, set *services.Set) flowtest.SourceCase[padded] {
 	b := setup(t, set, 2)
 	proxy := faults.New(t, set.Kafka())
+	addr := proxy.Addr()
 	cfg := b.config()
 	cfg.Timeout = time.Second
 	// Brokers say where they are: a proxy must be on the way to whatever they say.
 	cfg.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, proxy.Addr())
+		return new(net.Dialer).DialContext(ctx, network, addr)
 	}
 	publish := func(t testing.TB, ids []int, pad string) {
 		recs := make([]*kgo.Record, len(ids))
