@@ -31,7 +31,8 @@ type SourceSetup[T any] struct {
 	// NoIdle says that the source never tells that it has nothing: its partitions hold watermarks up for ever when they fall silent.
 	NoIdle bool
 
-	// Count is how many records a check publishes. Defaults to 600.
+	// Count is how many records a check publishes, at most as many as the system lets be unacked at once: some checks commit
+	// nothing. Defaults to 600.
 	Count int
 	// Hold is how long a fault lasts, and how long the topology takes nothing in the check of backpressure. Defaults to 300 ms.
 	Hold time.Duration

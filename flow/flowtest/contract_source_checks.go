@@ -443,7 +443,7 @@ func removeWaits[T any](t testing.TB, s *SourceSetup[T]) {
 	case <-end.C():
 		t.Fatalf("no partition was removed within %s after another member of the group began", s.Recover)
 	}
-	all := append(first, p.publish(s.Count/2)...)
+	all := slices.Concat(first, p.publish(s.Count/2))
 	if !within(t, s.Recover, r.changed.wait, func() bool { return len(missing(all, append(r.ids(), other.ids()...))) == 0 }) {
 		m := missing(all, append(r.ids(), other.ids()...))
 		t.Errorf("%d records came to no member of the group: %s", len(m), brief(m))

@@ -126,7 +126,6 @@ type memorySource struct {
 	wrong bool
 	quirk string
 
-	ctx  context.Context
 	rt   flow.SourceRuntime
 	stop chan struct{}
 

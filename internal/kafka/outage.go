@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -64,7 +65,7 @@ const produceKey = 0
 
 // OnBrokerConnect is the client's hook.
 func (h produceHooks) OnBrokerConnect(meta kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
-	if err != nil && meta.NodeID >= 0 {
+	if err != nil && meta.NodeID >= 0 && !errors.Is(err, kgo.ErrClientClosed) {
 		h.o.Down(meta.NodeID, err)
 	}
 }
@@ -74,7 +75,11 @@ func (h produceHooks) OnBrokerE2E(meta kgo.BrokerMetadata, key int16, e2e kgo.Br
 	if key != produceKey {
 		return
 	}
-	if err := e2e.Err(); err != nil {
+	err := e2e.Err()
+	if errors.Is(err, kgo.ErrClientClosed) {
+		return
+	}
+	if err != nil {
 		h.o.Down(meta.NodeID, err)
 		h.o.Count("retries", 1)
 		return

@@ -215,7 +215,7 @@ func (c *Conn) shakeHands(ctx context.Context) error {
 		return fmt.Errorf("a packet of kind %d where the answer to the CONNECT was expected", p.kind)
 	}
 	if err := c.codec.connack(c, p.body); err != nil {
-		return err
+		return unexpected(err)
 	}
 	return c.nc.SetDeadline(time.Time{})
 }
@@ -278,13 +278,13 @@ func (c *Conn) take(p packet) error {
 	case publish:
 		m, err := c.codec.message(c, p)
 		if err != nil {
-			return fmt.Errorf("malformed message: %w", err)
+			return fmt.Errorf("malformed message: %w", unexpected(err))
 		}
 		c.handler.Receive(m)
 	case Puback, Pubrec, Pubcomp:
 		a, err := c.codec.answer(p)
 		if err != nil {
-			return fmt.Errorf("malformed answer to a message: %w", err)
+			return fmt.Errorf("malformed answer to a message: %w", unexpected(err))
 		}
 		c.handler.Answered(a)
 	case Pubrel:
@@ -293,7 +293,9 @@ func (c *Conn) take(p packet) error {
 		}
 		c.out.puts(Ack{Pubcomp, number(p.body)})
 	case suback, unsuback:
-		return c.codec.subscribed(c, p)
+		if err := c.codec.subscribed(c, p); err != nil {
+			return fmt.Errorf("malformed answer to a subscription: %w", unexpected(err))
+		}
 	case disconnect:
 		return c.codec.disconnected(p)
 	case pingresp:

@@ -184,7 +184,7 @@ func (v5) disconnected(p packet) error {
 	d := packets.Disconnect{Properties: &packets.Properties{}}
 	if len(p.body) > 0 {
 		if err := d.Unpack(bytes.NewBuffer(p.body)); err != nil {
-			return err
+			return unexpected(err)
 		}
 	}
 	return &mqttconn.DisconnectedError{Code: d.ReasonCode, Reason: join(names[d.ReasonCode], d.Properties.ReasonString)}

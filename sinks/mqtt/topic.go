@@ -30,9 +30,9 @@ func checkText(s string) error {
 		switch {
 		case r < 0x80 && !unicode.IsControl(r):
 		case r == utf8.RuneError && !strings.HasPrefix(s[i:], string(utf8.RuneError)):
-			return fmt.Errorf("%q is no UTF-8", s)
+			return fmt.Errorf("%.64q is no UTF-8", s)
 		case unicode.IsControl(r), r&0xfffe == 0xfffe, r >= 0xfdd0 && r <= 0xfdef:
-			return fmt.Errorf("%q holds the character %U, over which brokers end the connection", s, r)
+			return fmt.Errorf("%.64q holds the character %U, over which brokers end the connection", s, r)
 		}
 	}
 	return nil

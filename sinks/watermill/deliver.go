@@ -12,9 +12,6 @@ import (
 	"github.com/millrace-stream/millrace/flow"
 )
 
-// place is a row's place among the blocks of a Deliver.
-type place struct{ block, row int }
-
 // deliver publishes what is not published yet, in as many lanes as are allowed, and returns when all lanes have ended or ctx has.
 func (o *out) deliver(ctx context.Context, blocks []flow.Block) ([]flow.Reject, error) {
 	own := make([]*block, len(blocks))

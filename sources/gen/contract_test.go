@@ -15,7 +15,9 @@ func TestContract(t *testing.T) {
 		"source":     func() flow.Source[int] { return gen.Source(id, gen.Count(count)) },
 		"partitions": func() flow.Source[int] { return gen.Source(id, gen.Count(count), gen.Partitions(3)) },
 		"rate":       func() flow.Source[int] { return gen.Source(id, gen.Count(count), gen.Rate(50_000)) },
-		"func":       func() flow.Source[int] { return gen.Func(func(i int64, emit func(int)) { emit(int(i)) }, gen.Count(count)) },
+		"func": func() flow.Source[int] {
+			return gen.Func(func(i int64, emit func(int)) { emit(int(i)) }, gen.Count(count))
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			flowtest.SourceContract(t, flowtest.SourceSetup[int]{

@@ -18,15 +18,32 @@ import (
 	"github.com/millrace-stream/millrace/sources/mqtt"
 )
 
-// The source keeps the contract of flow.Source on a real broker, whatever the network does.
+// The source keeps the contract of flow.Source on a real broker, in both versions of the protocol, whatever the network does.
 func TestContract(t *testing.T) {
 	set := services.Need(t, services.Mosquitto)
+	for _, protocol := range []mqtt.Protocol{mqtt.V311, mqtt.V5} {
+		t.Run("MQTT "+string(protocol), func(t *testing.T) { flowtest.SourceContract(t, contract(set, protocol)) })
+	}
+}
+
+func contract(set *services.Set, protocol mqtt.Protocol) flowtest.SourceSetup[int] {
 	var place atomic.Int64
-	flowtest.SourceContract(t, flowtest.SourceSetup[int]{
+	count := 0
+	if protocol == mqtt.V5 {
+		count = 60 // less than the window
+	}
+	wrong := func(cfg mqtt.Config) func() flow.Source[int] {
+		return func() flow.Source[int] { return mqtt.Source(cfg, numbers{}) }
+	}
+	return flowtest.SourceSetup[int]{
 		New: func(t testing.TB) flowtest.SourceCase[int] {
 			topic := fmt.Sprintf("contract/%x/%d", time.Now().UnixNano(), place.Add(1))
 			cfg := mqtt.Config{
-				Topics: []string{topic}, ClientID: strings.ReplaceAll(topic, "/", "-"), MaxReconnectInterval: 100 * time.Millisecond, Buffer: 128,
+				Protocol: protocol, Topics: []string{topic}, ClientID: strings.ReplaceAll(topic, "/", "-"),
+				MaxReconnectInterval: 100 * time.Millisecond, Buffer: 128,
+			}
+			if protocol == mqtt.V5 {
+				cfg.Window = 64
 			}
 			forget(t, set.MQTT(), cfg.ClientID)
 			session := connect(t, set.MQTT(), cfg.ClientID, false)
@@ -51,17 +68,14 @@ func TestContract(t *testing.T) {
 		},
 		ID: func(v int) int { return v },
 		Wrong: map[string]func() flow.Source[int]{
-			"brokers": func() flow.Source[int] { return mqtt.Source(mqtt.Config{Topics: []string{"d"}}, numbers{}) },
-			"topics": func() flow.Source[int] {
-				return mqtt.Source(mqtt.Config{Brokers: []string{"tcp://127.0.0.1:1"}}, numbers{})
-			},
-			"qos": func() flow.Source[int] {
-				return mqtt.Source(mqtt.Config{Brokers: []string{"tcp://127.0.0.1:1"}, Topics: []string{"d"}, QoS: new(byte(3))}, numbers{})
-			},
+			"brokers": wrong(mqtt.Config{Protocol: protocol, Topics: []string{"d"}}),
+			"topics":  wrong(mqtt.Config{Protocol: protocol, Brokers: []string{"tcp://127.0.0.1:1"}}),
+			"qos":     wrong(mqtt.Config{Protocol: protocol, Brokers: []string{"tcp://127.0.0.1:1"}, Topics: []string{"d"}, QoS: new(byte(3))}),
 		},
-		RepeatsAcks: true, // a PUBACK on a connection that carries nothing any more
+		Count:       count,
+		RepeatsAcks: true, // an ack on a connection that carries nothing any more
 		MaxHeap:     8 << 20,
-	})
+	}
 }
 
 // connect makes a client that is no source.

@@ -67,7 +67,7 @@ func TestContract(t *testing.T) {
 			"name server": wrong(func(c *Config) { c.NameServers = nil }),
 		},
 		Remembers: true,
-		MaxHeap:   12 << 20,
+		MaxHeap:   8 << 20,
 	})
 }
 

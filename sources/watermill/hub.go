@@ -98,9 +98,6 @@ func (h *hub) run(ctx context.Context, a flow.Assign) error {
 	if h.cfg.partition == nil {
 		known = []string{only}
 	}
-	if err := h.add(a, known...); err != nil {
-		return endOf(ctx, err)
-	}
 	// The subscription outlives ctx: what is committed after it must still be acked.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	h.mu.Lock()
@@ -119,6 +116,11 @@ func (h *hub) run(ctx context.Context, a flow.Assign) error {
 			since := h.rt.Clock.Now()
 			h.up.Store(true)
 			h.changed()
+			// Partitions come with the subscription: a topology that is ready has subscribed.
+			if err := h.add(a, known...); err != nil {
+				return endOf(ctx, err)
+			}
+			known = nil
 			err = h.take(ctx, a, in)
 			if !errors.Is(err, errEnded) {
 				return endOf(ctx, err)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"sync"
 	"testing"
 	"time"
@@ -22,10 +20,6 @@ import (
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m,
 		goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick")) // sarama's, never ended
-}
-
-func quiet() flow.TopologyOption {
-	return flow.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil)))
 }
 
 func eventually(t testing.TB, is func() bool, why string) {

@@ -225,7 +225,7 @@ func TestATopologyThatIsKilledLosesNothing(t *testing.T) {
 					flow.To(flow.From(top, "in", b.source(b.topic)), "out", b.sink(copied, transaction))
 				}, "copy", flow.WithStore(store))
 				if kill < 3 {
-					time.Sleep(time.Duration(150+70*kill) * time.Millisecond)
+					require.Eventually(t, func() bool { return written(running) > 3000+2000*kill }, 30*time.Second, time.Millisecond)
 					running.Abort()
 					end()
 					continue

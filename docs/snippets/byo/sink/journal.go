@@ -75,7 +75,8 @@ func (w *journalWriter[T]) Write(_ context.Context, batch []flow.Record[T]) erro
 			w.block.text = w.block.text[:before]
 			return &flow.RecordError{Index: i, Err: err} // this one only: the engine goes on behind it
 		}
-		w.block.text = append(text, '\n')
+		text = append(text, '\n')
+		w.block.text = text
 		w.block.rows++
 	}
 	return nil
