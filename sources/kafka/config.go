@@ -60,8 +60,8 @@ type Config struct {
 	// one. Otherwise the codec is given an empty payload, which most refuse. Defaults to false.
 	SkipTombstones bool `yaml:"skip_tombstones"`
 	// CheckShards stops a partition at the first record that our sink wrote when the topic had another number of partitions
-	// than before: keys have moved between partitions then. Set it below flow.CoPartitioned, where a key's state stays with its
-	// partition; an exchanged topology need not care. Defaults to false.
+	// than before: keys have moved between partitions then. A topology with flow.CoPartitioned, where a key's state stays with its
+	// partition, always does so; an exchanged one need not care. Defaults to false.
 	CheckShards bool `yaml:"check_shards"`
 }
 

@@ -41,7 +41,10 @@ type source[T any] struct {
 }
 
 // Open checks the configuration.
-func (s *source[T]) Open(_ context.Context, rt flow.SourceRuntime) error { return s.open(rt) }
+func (s *source[T]) Open(_ context.Context, rt flow.SourceRuntime) error {
+	s.cfg.CheckShards = s.cfg.CheckShards || rt.CoPartitioned
+	return s.open(rt)
+}
 
 // Run adds the topics' partitions, and new ones as they come, until ctx ends.
 func (s *source[T]) Run(ctx context.Context, a flow.Assign) error { return s.run(ctx, a) }

@@ -49,8 +49,8 @@ type Config struct {
 	// Meta fills Record.Meta: properties, sharding key, queue and offset, at some allocations a record. Defaults to false.
 	Meta bool `yaml:"meta"`
 	// CheckShards stops a queue at the first message that our sink wrote when the topic had another number of queues than before:
-	// keys have moved between queues then. Set it below flow.CoPartitioned, where a key's state stays with its queue; an
-	// exchanged topology need not care. Defaults to false.
+	// keys have moved between queues then. A topology with flow.CoPartitioned, where a key's state stays with its queue, always
+	// does so; an exchanged one need not care. Defaults to false.
 	CheckShards bool `yaml:"check_shards"`
 }
 

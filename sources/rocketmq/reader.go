@@ -16,6 +16,8 @@ type reader struct {
 	queue  rocketmq.Queue
 	sink   intake
 	offset int64 // the next one to read
+	// aliased: what sink decodes points into the answers.
+	aliased bool
 
 	failures  int // in a row
 	behindEnd int // answers in a row that say that the queue ends before offset
@@ -141,7 +143,9 @@ func (r *reader) answer(ctx context.Context, conn *rocketmq.Conn, call *rocketmq
 	if err != nil {
 		return nil, flow.Transient(err)
 	}
-	defer resp.Release()
+	if !r.aliased { // else decoded records point into the answer's memory, which must not be used again
+		defer resp.Release()
+	}
 	switch resp.Code {
 	case rocketmq.Success, rocketmq.PullNotFound, rocketmq.PullRetryAtOnce, rocketmq.PullOffsetMoved:
 	default:

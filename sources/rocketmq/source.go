@@ -36,7 +36,10 @@ type source[T any] struct {
 }
 
 // Open checks the configuration.
-func (s *source[T]) Open(_ context.Context, rt flow.SourceRuntime) error { return s.open(rt) }
+func (s *source[T]) Open(_ context.Context, rt flow.SourceRuntime) error {
+	s.cfg.CheckShards = s.cfg.CheckShards || rt.CoPartitioned
+	return s.open(rt)
+}
 
 // Run adds the topic's queues, and new ones as they come, until ctx ends.
 func (s *source[T]) Run(ctx context.Context, a flow.Assign) error { return s.run(ctx, a) }
@@ -67,7 +70,7 @@ func (s *source[T]) Read(ctx context.Context, p flow.Partition, from flow.Positi
 	if s.cfg.CheckShards {
 		d.check = &shardCheck{shards: from.Token}
 	}
-	r := &reader{hub: &s.hub, queue: q, sink: d}
+	r := &reader{hub: &s.hub, queue: q, sink: d, aliased: codec.Aliases(s.codec)}
 	if err = r.begin(ctx, p.Committed, from); err == nil {
 		err = r.run(ctx)
 	}
