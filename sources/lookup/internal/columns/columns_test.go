@@ -42,7 +42,7 @@ func TestNames(t *testing.T) {
 		require.True(t, p.Single())
 	}
 	_, err = columns.Of[struct {
-		a int `col:"a"` //nolint:unused // the mistake that is tested
+		a int `col:"a"`
 	}]("col")
 	require.ErrorContains(t, err, "not exported: export it")
 	require.Zero(t, row{}.hidden)
