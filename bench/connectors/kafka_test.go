@@ -72,7 +72,7 @@ func kafkaConnection(set *services.Set) kafkasink.Connection {
 }
 
 // kafkaBare writes records by a loop over the client, with the sink's compression and acks, and returns how long it took.
-func kafkaBare(b *testing.B, set *services.Set, topic string, payloads *workload.Payloads, n int64) time.Duration {
+func kafkaBare(b *testing.B, set *services.Set, topic string, payloads *workload.Payloads, n int64) kafkaPace {
 	b.Helper()
 	c, err := kgo.NewClient(kgo.SeedBrokers(set.Kafka()), kgo.ProducerBatchCompression(kgo.ZstdCompression()))
 	require.NoError(b, err)
@@ -91,16 +91,24 @@ func kafkaBare(b *testing.B, set *services.Set, topic string, payloads *workload
 	require.NoError(b, c.Flush(b.Context()))
 	took := time.Since(began)
 	require.Zero(b, failed.Load())
-	return took
+	return kafkaPace{n, took}
 }
 
-// kafkaReport says how fast both were, for n records each time.
-func kafkaReport(b *testing.B, n int, bare, ours time.Duration) {
+// kafkaPace is a number of records and the time they took.
+type kafkaPace struct {
+	n    int64
+	took time.Duration
+}
+
+func (p *kafkaPace) add(q kafkaPace) { p.n, p.took = p.n+q.n, p.took+q.took }
+
+func (p *kafkaPace) rate() float64 { return float64(p.n) / p.took.Seconds() }
+
+func kafkaReport(b *testing.B, bare, ours kafkaPace) {
 	b.Helper()
-	all := float64(n) * float64(b.N)
-	b.ReportMetric(all/bare.Seconds(), "bare-rec/s")
-	b.ReportMetric(all/ours.Seconds(), "rec/s")
-	b.ReportMetric(float64(bare)/float64(ours), "x-of-bare")
+	b.ReportMetric(bare.rate(), "bare-rec/s")
+	b.ReportMetric(ours.rate(), "rec/s")
+	b.ReportMetric(ours.rate()/bare.rate(), "x-of-bare")
 	b.ReportMetric(0, "ns/op")
 }
 
@@ -109,9 +117,9 @@ func kafkaReport(b *testing.B, n int, bare, ours time.Duration) {
 func BenchmarkKafkaSink(b *testing.B) {
 	set := services.Need(b, services.Kafka)
 	payloads := kafkaPayloads(b)
-	var bare, ours time.Duration
+	var bare, ours kafkaPace
 	for b.Loop() {
-		bare += kafkaBare(b, set, kafkaTopic(b, set), payloads, kafkaWritten)
+		bare.add(kafkaBare(b, set, kafkaTopic(b, set), payloads, kafkaWritten))
 
 		t := kafkaTopology("kafka-sink")
 		var began, ended atomic.Int64
@@ -125,9 +133,9 @@ func BenchmarkKafkaSink(b *testing.B) {
 			kafkasink.Key(func(p kafkaPayload) string { return kafkaKey(p.i) }))
 		flow.To(flow.From(t, "in", src), "out", kafkaDelivered[kafkaPayload]{sink, &ended})
 		require.NoError(b, t.Run(b.Context()))
-		ours += time.Duration(ended.Load() - began.Load())
+		ours.add(kafkaPace{kafkaWritten, time.Duration(ended.Load() - began.Load())})
 	}
-	kafkaReport(b, kafkaWritten, bare, ours)
+	kafkaReport(b, bare, ours)
 }
 
 // kafkaDelivered notes when a sink's last delivery was done.
@@ -152,9 +160,9 @@ func BenchmarkKafkaSource(b *testing.B) {
 	payloads := kafkaPayloads(b)
 	topic := kafkaTopic(b, set)
 	kafkaBare(b, set, topic, payloads, kafkaRead)
-	var bare, ours time.Duration
+	var bare, ours kafkaPace
 	for b.Loop() {
-		bare += kafkaBareRead(b, set, topic)
+		bare.add(kafkaBareRead(b, set, topic))
 
 		t := kafkaTopology("kafka-source")
 		ctx, cancel := context.WithCancel(b.Context())
@@ -162,25 +170,26 @@ func BenchmarkKafkaSource(b *testing.B) {
 		src := kafkasource.Source(kafkasource.Config{
 			Connection: kafkaConnection(set), Topics: []string{topic}, Group: fmt.Sprintf("bench-%x", time.Now().UnixNano()),
 		}, kafkaCodec{})
-		flow.To(flow.From(t, "in", src), "out", kafkaCounting{flow.SinkFunc(func(context.Context, []flow.Record[kafkaPayload]) error { return nil }), all})
+		flow.To(flow.From[kafkaPayload](t, "in", kafkaBegun{src, all}), "out", kafkaCounting{flow.SinkFunc(func(context.Context, []flow.Record[kafkaPayload]) error { return nil }), all})
 		require.NoError(b, t.Run(ctx))
 		require.Equal(b, int64(kafkaRead), all.n.Load())
-		ours += all.took()
+		ours.add(all.pace())
 	}
-	kafkaReport(b, kafkaRead, bare, ours)
+	kafkaReport(b, bare, ours)
 }
 
 // kafkaBareRead reads the topic by a loop over the client.
-func kafkaBareRead(b *testing.B, set *services.Set, topic string) time.Duration {
+func kafkaBareRead(b *testing.B, set *services.Set, topic string) kafkaPace {
 	b.Helper()
 	at := map[int32]kgo.Offset{}
 	for p := range int32(kafkaPartitions) {
 		at[p] = kgo.NewOffset().AtStart()
 	}
+	all := &kafkaArrivals{want: kafkaRead, done: func() {}}
+	all.begin()
 	c, err := kgo.NewClient(kgo.SeedBrokers(set.Kafka()), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: at}))
 	require.NoError(b, err)
 	defer c.Close()
-	all := &kafkaArrivals{want: kafkaRead, done: func() {}}
 	bytes := 0
 	for all.n.Load() < kafkaRead {
 		fs := c.PollFetches(b.Context())
@@ -189,10 +198,10 @@ func kafkaBareRead(b *testing.B, set *services.Set, topic string) time.Duration 
 		all.add(fs.NumRecords())
 	}
 	require.Positive(b, bytes)
-	return all.took()
+	return all.pace()
 }
 
-// kafkaArrivals measures from the first arrival to the last.
+// kafkaArrivals measures from the beginning, connections and all, to the last arrival.
 type kafkaArrivals struct {
 	want        int64
 	done        func()
@@ -200,16 +209,28 @@ type kafkaArrivals struct {
 	first, last atomic.Int64
 }
 
+func (a *kafkaArrivals) begin() { a.first.Store(time.Now().UnixNano()) }
+
 func (a *kafkaArrivals) add(n int) {
-	now := time.Now().UnixNano()
-	a.first.CompareAndSwap(0, now)
-	if a.n.Add(int64(n)) >= a.want {
-		a.last.CompareAndSwap(0, now)
+	if a.n.Add(int64(n)) >= a.want && a.last.CompareAndSwap(0, time.Now().UnixNano()) {
 		a.done()
 	}
 }
 
-func (a *kafkaArrivals) took() time.Duration { return time.Duration(a.last.Load() - a.first.Load()) }
+func (a *kafkaArrivals) pace() kafkaPace {
+	return kafkaPace{a.want, time.Duration(a.last.Load() - a.first.Load())}
+}
+
+// kafkaBegun notes when a source begins to connect.
+type kafkaBegun struct {
+	flow.Source[kafkaPayload]
+	all *kafkaArrivals
+}
+
+func (s kafkaBegun) Run(ctx context.Context, a flow.Assign) error {
+	s.all.begin()
+	return s.Source.Run(ctx, a)
+}
 
 // kafkaCounting is a sink that only counts.
 type kafkaCounting struct {

@@ -105,8 +105,11 @@ func readFrame(r *bufio.Reader) (*Response, error) {
 		return nil, err
 	}
 	var head header
-	if err := json.Unmarshal(h, &head); err != nil {
-		return nil, fmt.Errorf("header: %w", err)
+	if !head.parse(h) {
+		head = header{}
+		if err := json.Unmarshal(h, &head); err != nil {
+			return nil, fmt.Errorf("header: %w", err)
+		}
 	}
 	resp := &Response{Code: head.Code, Remark: head.Remark, Ext: head.ExtFields, opaque: head.Opaque, flag: head.Flag}
 	if n := size - 4 - length; n > 0 {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -104,4 +105,53 @@ func TestServerErrorsAreClassedWithTheirCure(t *testing.T) {
 	require.False(t, flow.IsTransient(denied))
 	require.ErrorContains(t, denied, "access_key")
 	require.NoError(t, (&Response{}).Err())
+}
+
+// The short way takes what servers send, and says the same as encoding/json.
+func FuzzHeader(f *testing.F) {
+	ids := strings.Repeat("7F00000100002A9F0000000000000000,", 100)
+	for i, plain := range []string{
+		`{"code":0,"extFields":{"queueId":"1","msgId":"` + ids + `"},"flag":1,"language":"JAVA","opaque":17,"serializeTypeCurrentRPC":"JSON","version":501}`,
+		`{"code":19,"flag":1,"opaque":-3,"remark":"NO_MATCHED_MESSAGE","extFields":{}}`,
+		"{}",
+		`{"code":1,"remark":"a \"quoted\" word"}`, `{"remark":"gr\u00fcn"}`, `{"remark":null}`, `{"CODE":2}`, `{"code":1.0}`, `{"code":01}`, `{"code":1}x`,
+		`{"extFields":{"a":1}}`, `{"extFields":{"a":"b"},"extFields":{"c":"d"}}`, `{"code":1,}`, `[]`, ``, `{"new":true}`, `{"code":9999999999}`,
+	} {
+		f.Add([]byte(plain))
+		if i < 3 {
+			require.True(f, new(header).parse([]byte(plain)), plain)
+		}
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var short, long header
+		if !short.parse(b) {
+			return
+		}
+		require.NoError(t, json.Unmarshal(b, &long))
+		long.Language, long.Version = "", 0
+		if len(short.ExtFields)+len(long.ExtFields) == 0 {
+			short.ExtFields, long.ExtFields = nil, nil
+		}
+		require.Equal(t, long, short)
+	})
+}
+
+func BenchmarkHeaderOfABatchAnswer(b *testing.B) {
+	h := []byte(`{"code":0,"extFields":{"queueId":"1","msgId":"` + strings.Repeat("7F00000100002A9F0000000000000000,", 1024) + `"},"flag":1,"opaque":17}`)
+	b.Run("plain", func(b *testing.B) {
+		for b.Loop() {
+			var head header
+			if !head.parse(h) {
+				b.Fatal("not plain")
+			}
+		}
+	})
+	b.Run("encoding json", func(b *testing.B) {
+		for b.Loop() {
+			var head header
+			if err := json.Unmarshal(h, &head); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }

@@ -40,16 +40,25 @@ func AppendProperty(b []byte, name, value string) ([]byte, error) {
 	return append(b, valueEnd), nil
 }
 
-// AppendMessage appends a message as it stands in a batch.
-func AppendMessage(b, body, properties []byte) ([]byte, error) {
+// MessageSize is how many bytes a message takes in a batch; a message that no broker takes is an error.
+func MessageSize(body, properties []byte) (int, error) {
 	if len(body) == 0 {
-		return b, ErrEmptyBody
+		return 0, ErrEmptyBody
 	}
 	if len(properties) > MaxProperties {
-		return b, fmt.Errorf("rocketmq: properties of %d bytes, more than %d", len(properties), MaxProperties)
+		return 0, fmt.Errorf("rocketmq: properties of %d bytes, more than %d", len(properties), MaxProperties)
+	}
+	return batchHead + len(body) + len(properties), nil
+}
+
+// AppendMessage appends a message as it stands in a batch.
+func AppendMessage(b, body, properties []byte) ([]byte, error) {
+	size, err := MessageSize(body, properties)
+	if err != nil {
+		return b, err
 	}
 	be := binary.BigEndian
-	b = be.AppendUint32(b, uint32(batchHead+len(body)+len(properties)))
+	b = be.AppendUint32(b, uint32(size))
 	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0) // magic code, checksum (the broker's own) and flag
 	b = be.AppendUint32(b, uint32(len(body)))
 	b = append(b, body...)

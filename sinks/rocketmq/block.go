@@ -3,6 +3,7 @@ package rocketmq
 import (
 	"encoding/binary"
 	"errors"
+	"sync"
 
 	"github.com/millrace-stream/millrace/flow"
 	"github.com/millrace-stream/millrace/internal/rocketmq"
@@ -15,13 +16,20 @@ type block struct {
 	parts       []part
 }
 
+// part is what goes to one queue in one way.
 type part struct {
 	queue   rocketmq.Queue
 	kind    kind
 	rows    int
-	data    []byte
+	chunks  []chunk
 	rejects []flow.Reject // kept until a Deliver succeeds
+	done    bool          // delivered: the chunks are gone
+}
 
+// chunk is a piece of memory full of messages, as many as a batch has.
+type chunk struct {
+	data     []byte
+	rows     int
 	sent     int // of batches: bytes confirmed or rejected
 	sentRows int
 	messages []message // of what is sent one by one, from the first Deliver on
@@ -37,6 +45,24 @@ const (
 	kinds
 )
 
+// buffers lends the memory of messages, from one epoch to the next.
+type buffers struct{ pool sync.Pool }
+
+func (b *buffers) take() []byte {
+	if p, _ := b.pool.Get().(*[]byte); p != nil {
+		return (*p)[:0]
+	}
+	return nil
+}
+
+// release gives the memory of a delivered part back.
+func (p *part) release(to *buffers) {
+	for i := range p.chunks {
+		to.pool.Put(&p.chunks[i].data)
+	}
+	p.chunks, p.rejects, p.done = nil, nil, true
+}
+
 func (b *block) Rows() int  { return b.rows }
 func (b *block) Bytes() int { return b.bytes }
 
@@ -48,15 +74,23 @@ func (b *block) AppendBinary(to []byte) ([]byte, error) {
 	to = binary.AppendUvarint(to, uint64(len(b.parts)))
 	for i := range b.parts {
 		p := &b.parts[i]
+		if p.done {
+			return nil, errDelivered
+		}
 		to = binary.AppendUvarint(to, uint64(len(p.queue.Broker)))
 		to = append(to, p.queue.Broker...)
 		to = binary.AppendUvarint(to, uint64(p.queue.ID))
 		to = append(to, byte(p.kind))
-		to = binary.AppendUvarint(to, uint64(len(p.data)))
-		to = append(to, p.data...)
+		to = binary.AppendUvarint(to, uint64(len(p.chunks)))
+		for j := range p.chunks {
+			to = binary.AppendUvarint(to, uint64(len(p.chunks[j].data)))
+			to = append(to, p.chunks[j].data...)
+		}
 	}
 	return to, nil
 }
+
+var errDelivered = errors.New("rocketmq sink: the block is delivered already: its messages are gone")
 
 var errBlock = errors.New("rocketmq sink: not a block of this sink, or a damaged one")
 
@@ -72,25 +106,37 @@ func decodeBlock(data []byte) (flow.Block, error) {
 		if p.kind >= kinds {
 			return nil, errBlock
 		}
-		p.data = append([]byte(nil), d.bytes()...)
-		for at := 0; at < len(p.data); p.rows++ {
-			size, err := rocketmq.BatchMessageSize(p.data[at:])
-			if err != nil {
-				return nil, errBlock
+		for k := d.number(); k > 0 && !d.bad; k-- {
+			c := chunk{data: append([]byte(nil), d.bytes()...)}
+			if err := c.check(); err != nil {
+				return nil, err
 			}
-			if _, _, err := rocketmq.BatchMessage(p.data[at : at+size]); err != nil {
-				return nil, errBlock
-			}
-			at += size
+			p.rows += c.rows
+			b.bytes += len(c.data)
+			p.chunks = append(p.chunks, c)
 		}
 		b.rows += p.rows
-		b.bytes += len(p.data)
 		b.parts = append(b.parts, p)
 	}
 	if d.bad || len(d.rest) > 0 {
 		return nil, errBlock
 	}
 	return b, nil
+}
+
+// check counts the messages and finds damage.
+func (c *chunk) check() error {
+	for at := 0; at < len(c.data); c.rows++ {
+		size, err := rocketmq.BatchMessageSize(c.data[at:])
+		if err != nil {
+			return errBlock
+		}
+		if _, _, err := rocketmq.BatchMessage(c.data[at : at+size]); err != nil {
+			return errBlock
+		}
+		at += size
+	}
+	return nil
 }
 
 type blockReader struct {

@@ -37,7 +37,10 @@ func transactionalMessagesArriveOnceInOrder(t *testing.T, set *services.Set) {
 	topic := topicOf(t, set, 4)
 	s, w, c := openTx(t, set.NameServer(), topic, 1, Key(device), ID(eventID))
 	for range 2 {
-		rejects, err := s.Deliver(t.Context(), sealed(t, w, 20, 25))
+		blocks := sealed(t, w, 20, 25)
+		began := time.Now()
+		rejects, err := s.Deliver(t.Context(), blocks)
+		t.Logf("%.0f messages/s by one task, in order in 4 queues", 500/time.Since(began).Seconds())
 		require.NoError(t, err)
 		require.Empty(t, rejects)
 	}

@@ -22,6 +22,7 @@ type producer struct {
 	keyed  bool             // order per queue matters
 	delays bool             // some messages may be delayed
 	warned bool
+	memory buffers
 	tx     *transactions // nil: none
 	checks *checkBacks
 
@@ -59,8 +60,9 @@ type lane struct {
 
 type piece struct {
 	part  *part
+	chunk *chunk
 	block int // index in Deliver's blocks
-	row   int // row of the part's first message in its block
+	row   int // row of the chunk's first message in its block
 }
 
 func (p *producer) deliver(ctx context.Context, blocks []flow.Block) ([]flow.Reject, error) {
@@ -79,9 +81,10 @@ func (p *producer) deliver(ctx context.Context, blocks []flow.Block) ([]flow.Rej
 		p.tx.forget()
 	}
 	var rejects []flow.Reject
-	for _, l := range lanes {
-		for _, piece := range l.pieces {
-			rejects = append(rejects, piece.part.rejects...)
+	for i := range blocks {
+		for parts, j := blocks[i].(*block).parts, 0; j < len(parts); j++ {
+			rejects = append(rejects, parts[j].rejects...)
+			parts[j].release(&p.memory)
 		}
 	}
 	slices.SortFunc(rejects, func(a, b flow.Reject) int { return cmp.Or(cmp.Compare(a.Block, b.Block), cmp.Compare(a.Row, b.Row)) })
@@ -119,6 +122,10 @@ func (p *producer) lanes(blocks []flow.Block) ([]*lane, error) {
 		row := 0
 		for j := range b.parts {
 			part := &b.parts[j]
+			if part.done {
+				row += part.rows
+				continue
+			}
 			w := way{part.queue, part.kind}
 			l := known[w]
 			if l == nil {
@@ -129,12 +136,17 @@ func (p *producer) lanes(blocks []flow.Block) ([]*lane, error) {
 				known[w] = l
 				lanes = append(lanes, l)
 			}
-			part.open(row)
 			for k := range part.rejects {
 				part.rejects[k].Block = i // the blocks of a repeated Deliver are the same, in this order
 			}
-			l.pieces = append(l.pieces, piece{part: part, block: i, row: row})
-			row += part.rows
+			for k := range part.chunks {
+				c := &part.chunks[k]
+				if part.kind != batched {
+					c.open(row)
+				}
+				l.pieces = append(l.pieces, piece{part: part, chunk: c, block: i, row: row})
+				row += c.rows
+			}
 		}
 	}
 	return lanes, nil
@@ -229,7 +241,7 @@ func (p *producer) sendBatches(ctx context.Context, l *lane) error {
 	}
 }
 
-// batch is a run of messages of a lane, over the borders of parts.
+// batch is a run of messages of a lane: one chunk, several small ones, or a piece of one.
 type batch struct {
 	rows, bytes int
 	data        [][]byte
@@ -238,56 +250,63 @@ type batch struct {
 
 type span struct {
 	piece piece
-	end   int // of the data in the part
+	end   int // of the data in the chunk
 	rows  int
 }
 
 // cut takes the next messages of a lane that are not sent: at most limit, and no more bytes than a batch may have, but one message
-// at least.
+// at least. Chunks are taken whole where that is possible.
 func (p *producer) cut(l *lane, limit int) (b batch) {
-	for l.next < len(l.pieces) && l.pieces[l.next].part.sent == len(l.pieces[l.next].part.data) {
+	for l.next < len(l.pieces) && l.pieces[l.next].chunk.sent == len(l.pieces[l.next].chunk.data) {
 		l.next++
 	}
 	for _, piece := range l.pieces[l.next:] {
-		part := piece.part
-		end, rows, full := part.sent, 0, false
-		for end < len(part.data) {
-			size, err := rocketmq.BatchMessageSize(part.data[end:])
-			if err != nil { // checked when the block was made
-				panic(err)
-			}
-			if full = b.rows > 0 && (b.rows == limit || b.bytes+size > p.cfg.BatchBytes); full {
+		c := piece.chunk
+		end, rows := len(c.data), c.rows-c.sentRows
+		if rows > limit-b.rows || end-c.sent > p.cfg.BatchBytes-b.bytes {
+			if b.rows > 0 {
 				break
 			}
-			end += size
-			rows++
-			b.rows++
-			b.bytes += size
+			end, rows = c.head(limit, p.cfg.BatchBytes)
 		}
-		if rows > 0 {
-			b.data = append(b.data, part.data[part.sent:end])
-			b.spans = append(b.spans, span{piece: piece, end: end, rows: rows})
-		}
-		if full {
+		b.data = append(b.data, c.data[c.sent:end])
+		b.spans = append(b.spans, span{piece: piece, end: end, rows: rows})
+		b.rows += rows
+		b.bytes += end - c.sent
+		if rows < c.rows-c.sentRows {
 			break
 		}
 	}
 	return b
 }
 
+// head finds the end of the first messages that are not sent: so many, in so many bytes, but one at least.
+func (c *chunk) head(limit, bytes int) (end, rows int) {
+	for end = c.sent; end < len(c.data) && rows < limit; rows++ {
+		size, err := rocketmq.BatchMessageSize(c.data[end:])
+		if err != nil { // checked when the block was made
+			panic(err)
+		}
+		if rows > 0 && end+size-c.sent > bytes {
+			break
+		}
+		end += size
+	}
+	return end, rows
+}
+
 func (b *batch) done() {
 	for _, s := range b.spans {
-		s.piece.part.sent = s.end
-		s.piece.part.sentRows += s.rows
+		s.piece.chunk.sent = s.end
+		s.piece.chunk.sentRows += s.rows
 	}
 }
 
 // reject sets the batch's only message aside for the dead letters.
 func (b *batch) reject(err error) {
 	s := b.spans[0]
-	part := s.piece.part
-	part.rejects = append(part.rejects, flow.Reject{
-		Block: s.piece.block, Row: s.piece.row + part.sentRows, Err: err,
+	s.piece.part.rejects = append(s.piece.part.rejects, flow.Reject{
+		Block: s.piece.block, Row: s.piece.row + s.piece.chunk.sentRows, Err: err,
 		Record: append([]byte(nil), readable(b.data[0])...), Time: flow.None,
 	})
 	b.done()

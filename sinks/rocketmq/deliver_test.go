@@ -44,12 +44,12 @@ func TestConfirmedBatchesAreNotSentAgain(t *testing.T) {
 		}
 		return 0
 	})
-	s, blocks, c := oneShard(t, f, 20, 6) // batches run over the border of the blocks
+	s, blocks, c := oneShard(t, f, 20, 6) // batches of 6, 4, 6 and 4
 	for range 2 {
 		_, err := s.Deliver(t.Context(), blocks)
 		require.True(t, flow.IsTransient(err))
 		require.ErrorContains(t, err, "queue a/0 of topic \"t\"")
-		require.Equal(t, bodies(1, 12), f.got(0))
+		require.Equal(t, bodies(1, 10), f.got(0))
 	}
 	rejects, err := s.Deliver(t.Context(), blocks)
 	require.NoError(t, err)
@@ -59,6 +59,29 @@ func TestConfirmedBatchesAreNotSentAgain(t *testing.T) {
 	_, err = s.Deliver(t.Context(), blocks)
 	require.NoError(t, err)
 	require.Equal(t, bodies(1, 20), f.got(0), "nothing is left to send")
+}
+
+// Many tasks, or short epochs, make small blocks: they share batches.
+func TestSmallBlocksShareABatch(t *testing.T) {
+	var sizes []int
+	f := newFake(t, 1, func(_, _ int, b []string) int { sizes = append(sizes, len(b)); return 0 })
+	s := Sink(Config{Connection: Connection{NameServers: []string{f.addr}}, Topic: "t", BatchMessages: 10}, readings{}, Key(device))
+	w, _ := open(t, s)
+	var blocks []flow.Block
+	for i := range 10 {
+		for j := range 3 {
+			require.NoError(t, w.Write(t.Context(), records(reading{"d", 3*i + j + 1})))
+		}
+		b, err := w.Seal(t.Context())
+		require.NoError(t, err)
+		blocks = append(blocks, b...)
+	}
+	_, err := s.Deliver(t.Context(), blocks)
+	require.NoError(t, err)
+	require.Equal(t, bodies(1, 30), f.got(0))
+	require.Equal(t, []int{9, 9, 9, 3}, sizes)
+	_, err = blocks[0].AppendBinary(nil)
+	require.ErrorContains(t, err, "delivered already")
 }
 
 func TestAnAmbiguousFailureIsSentAgainToTheSameQueue(t *testing.T) {

@@ -26,19 +26,19 @@ type message struct {
 	half   rocketmq.Half
 }
 
-// open makes the messages of a part that is sent one by one, at the first Deliver.
-func (p *part) open(row int) {
-	if p.kind == batched || p.messages != nil {
+// open makes the messages of a chunk that are sent one by one, at the first Deliver.
+func (c *chunk) open(row int) {
+	if c.messages != nil {
 		return
 	}
-	p.messages = make([]message, p.rows)
-	rest := p.data
-	for i := range p.messages {
+	c.messages = make([]message, c.rows)
+	rest := c.data
+	for i := range c.messages {
 		n, err := rocketmq.BatchMessageSize(rest)
 		if err != nil { // checked when the block was made
 			panic(err)
 		}
-		p.messages[i] = message{data: rest[:n], row: row + i}
+		c.messages[i] = message{data: rest[:n], row: row + i}
 		rest = rest[n:]
 	}
 }
@@ -52,8 +52,8 @@ func (l *lane) each(ctx context.Context, atOnce int, f func(piece, *message) err
 	}
 	var jobs []job
 	for _, piece := range l.pieces {
-		for i := range piece.part.messages {
-			if m := &piece.part.messages[i]; !m.done {
+		for i := range piece.chunk.messages {
+			if m := &piece.chunk.messages[i]; !m.done {
 				jobs = append(jobs, job{piece, m})
 			}
 		}

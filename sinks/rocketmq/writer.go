@@ -21,7 +21,6 @@ type writer[T any] struct {
 	sink  *sink[T]
 	parts []part // by shard
 	late  []part // delayed messages, by shard; nil: there are none
-	hints []int  // capacity for a shard's next epoch: a little more than its last one had
 	marks [][]byte
 	rows  int
 	bytes int
@@ -42,7 +41,6 @@ const (
 func newWriter[T any](s *sink[T], task flow.TaskInfo) *writer[T] {
 	w := &writer[T]{sink: s, round: task.Task % len(s.queues)}
 	w.newParts()
-	w.hints = make([]int, len(s.queues))
 	if s.fields.key != nil {
 		for i := range s.queues {
 			b, _ := rocketmq.AppendProperty(nil, rocketmq.Shard, strconv.Itoa(i)) // digits are always good
@@ -136,25 +134,36 @@ func (w *writer[T]) add(r *flow.Record[T], now time.Time) (err error) {
 			return err
 		}
 	}
-	if p.data == nil && p.kind != single {
-		p.data = make([]byte, 0, w.hints[shard])
-	}
-	before := len(p.data)
-	data, err := rocketmq.AppendMessage(p.data, w.body, w.props)
+	size, err := rocketmq.MessageSize(w.body, w.props)
 	if err != nil {
 		return err
 	}
-	if n := len(data) - before; n > w.sink.cfg.MaxMessageBytes {
-		return fmt.Errorf("rocketmq sink: message of %d bytes, more than max_message_bytes, %d", n, w.sink.cfg.MaxMessageBytes)
+	if limit := w.sink.cfg.MaxMessageBytes; size > limit {
+		return fmt.Errorf("rocketmq sink: message of %d bytes, more than max_message_bytes, %d", size, limit)
 	}
-	p.data = data
+	c := w.sink.room(p, size)
+	if c.data, err = rocketmq.AppendMessage(c.data, w.body, w.props); err != nil {
+		return err
+	}
+	c.rows++
 	p.rows++
 	w.rows++
 	if p.kind != batched {
 		w.singles++
 	}
-	w.bytes += len(data) - before
+	w.bytes += size
 	return nil
+}
+
+// room is the chunk that a message of that size goes to.
+func (p *producer) room(to *part, size int) *chunk {
+	if n := len(to.chunks); n > 0 {
+		if c := &to.chunks[n-1]; c.rows < p.cfg.BatchMessages && len(c.data)+size <= p.cfg.BatchBytes {
+			return c
+		}
+	}
+	to.chunks = append(to.chunks, chunk{data: p.memory.take()})
+	return &to.chunks[len(to.chunks)-1]
 }
 
 // addChosen adds the tag and the properties that the options choose.
@@ -246,9 +255,6 @@ func (w *writer[T]) chosen(name string) bool {
 func (w *writer[T]) Seal(context.Context) ([]flow.Block, error) {
 	if w.rows == 0 {
 		return nil, nil
-	}
-	for i := range w.parts {
-		w.hints[i] = len(w.parts[i].data) + len(w.parts[i].data)/8
 	}
 	all := slices.Concat(w.parts, w.late)
 	b := &block{rows: w.rows, bytes: w.bytes, parts: slices.DeleteFunc(all, func(p part) bool { return p.rows == 0 })}

@@ -68,6 +68,7 @@ func (h *hub) discover(ctx context.Context, a flow.Assign) error {
 		}
 	}
 	if len(fresh) == 0 {
+		h.looked.Store(true)
 		return nil
 	}
 	known, err := kafka.Committed(ctx, h.client, h.cfg.Timeout, h.cfg.Group, names...)
@@ -96,6 +97,7 @@ func (h *hub) discover(ctx context.Context, a flow.Assign) error {
 	for _, k := range fresh {
 		h.added[k] = true
 	}
+	h.looked.Store(true)
 	return nil
 }
 
@@ -130,20 +132,17 @@ func (h *hub) find(ctx context.Context) (found []kafka.Topic, err error) {
 
 func (h *hub) seen(topic string) bool { return h.added[kafka.Key{Topic: topic}] }
 
-// where says for each partition where it is begun if it has no position. Once something of a topic (for a pattern: of any topic)
-// was read, what comes new is begun at its beginning: its records were written after the start that From is about.
+// where says for each partition where it is begun if it has no position. From is about the first start: what comes while we run, or is
+// new where the group knows something of the topic (for a pattern: of any topic), is begun at its beginning.
 func (h *hub) where(fresh []kafka.Key, known map[kafka.Key]kafka.Offset) []int64 {
 	begun := map[string]bool{}
 	for k := range known {
 		begun[k.Topic] = true
 	}
-	for k := range h.added {
-		begun[k.Topic] = true
-	}
 	at := make([]int64, len(fresh))
 	for i, k := range fresh {
 		at[i] = h.start
-		if begun[k.Topic] || h.pattern != nil && len(begun) > 0 {
+		if h.looked.Load() || begun[k.Topic] || h.pattern != nil && len(begun) > 0 {
 			at[i] = kafka.Earliest
 		}
 	}

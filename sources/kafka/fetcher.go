@@ -21,8 +21,9 @@ type fetcher struct {
 	broker int32
 	wake   chan struct{}
 
-	boxes []*inbox // under the hub's lock
-	first int      // of the next fetch: answers are filled in the order of asking
+	refused int      // permanent errors in a row
+	boxes   []*inbox // under the hub's lock
+	first   int      // of the next fetch: answers are filled in the order of asking
 }
 
 // leftOutWait bounds a fetch while a partition is left out of it, which may have room again any moment.
@@ -61,7 +62,7 @@ func (f *fetcher) run(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case err == nil && !stuck:
-			pause = backoff{}
+			pause, f.refused = backoff{}, 0
 			continue
 		case err != nil:
 			f.failed(ctx, boxes, err)
@@ -186,6 +187,9 @@ func (f *fetcher) part(ctx context.Context, a asked, p *kmsg.FetchResponseTopicP
 func (f *fetcher) failed(ctx context.Context, boxes map[kafka.Key]asked, err error) {
 	err = kafka.Err(ctx, err)
 	if !flow.IsTransient(err) {
+		f.refused++ // a broker that has just started may refuse logins for a moment
+	}
+	if f.refused >= patience {
 		for _, a := range boxes {
 			a.box.fail(anyRound, fmt.Errorf("kafka source: broker %d: %w", f.broker, err))
 		}

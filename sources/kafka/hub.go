@@ -5,6 +5,7 @@ import (
 	"errors"
 	"regexp"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -23,6 +24,7 @@ type hub struct {
 	outages kafka.Outages
 	commits committer
 	added   map[kafka.Key]bool // of Run alone
+	looked  atomic.Bool        // the partitions of the start are added
 
 	ctx     context.Context // of the fetchers and the refresher: until Close
 	stop    context.CancelFunc

@@ -220,6 +220,21 @@ func TestTopicsOfAPatternAndNewOnesAreReadFromTheirBeginning(t *testing.T) {
 	e.with(func(parts map[string]*partLog) { require.Equal(t, []int{5}, parts[b.id(0)].values) })
 }
 
+func TestATopicThatComesAfterAStartWithoutAnyIsReadFromItsBeginning(t *testing.T) {
+	t.Parallel()
+	b := setup(t, services.Need(t, services.Kafka), 1)
+	cfg := b.config()
+	cfg.Topics, cfg.TopicPattern, cfg.From, cfg.TopicRefresh = nil, b.topic+"-later", "latest", 20*time.Millisecond
+	e := launch(t, cfg, nil)
+	h := &e.src.(*source[int]).hub
+	require.Eventually(t, h.looked.Load, 10*time.Second, time.Millisecond)
+	b.topic += "-later"
+	b.create(b.topic, 1)
+	b.send(0, "7")
+	e.until("read", func(parts map[string]*partLog) bool { return read(parts, b.id(0), 1) })
+	e.with(func(parts map[string]*partLog) { require.Equal(t, []int{7}, parts[b.id(0)].values) })
+}
+
 // Aborted and open transactions are invisible, their markers have offsets, and a partition that waits for one is not idle.
 func TestTransactionsAreReadCommittedUnlessAskedOtherwise(t *testing.T) {
 	t.Parallel()

@@ -54,3 +54,11 @@ func TestKeysThatMovedBetweenPartitionsStopThePartitionWithTheCure(t *testing.T)
 	e = launch(t, cfg, map[string]flow.Position{b.id(0): pos})
 	e.until("read", func(parts map[string]*partLog) bool { return read(parts, b.id(0), 21) })
 }
+
+// A co-partitioned topology checks without being asked to.
+func TestCoPartitionedTopologiesCheckShards(t *testing.T) {
+	s := Source(Config{Connection: Connection{Brokers: []string{"127.0.0.1:1"}}, Topics: []string{"t"}, Group: "g"}, number{}).(*source[int])
+	require.NoError(t, s.Open(t.Context(), flow.SourceRuntime{Clock: flow.SystemClock(), CoPartitioned: true}))
+	require.True(t, s.cfg.CheckShards)
+	require.NoError(t, s.Close(t.Context()))
+}
