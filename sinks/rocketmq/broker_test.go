@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,6 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-stream/millrace/flow"
+	"github.com/millrace-stream/millrace/flow/flowtest"
+	"github.com/millrace-stream/millrace/internal/faults"
 	"github.com/millrace-stream/millrace/internal/services"
 )
 
@@ -29,6 +32,7 @@ func TestOnABrokerOfItsOwn(t *testing.T) {
 			t.Run(name, func(t *testing.T) { test(t, set) })
 		}
 	})
+	t.Run("contract of transactions", func(t *testing.T) { contractOfTransactions(t, set) })
 	t.Run("killed while sending", func(t *testing.T) { brokerKilledWhileSending(t, set) })
 }
 
@@ -106,6 +110,47 @@ func aDecidedMessageIsCommittedWhenTheBrokerAsks(t *testing.T, set *services.Set
 	s.tx.forget()
 	require.Eventually(t, func() bool { return c.get("checked_commits") == 50 }, time.Minute, 50*time.Millisecond)
 	read(t, set.NameServer(), topic, 50)
+}
+
+// The suite of TestContract, with half messages and commits instead of batches. Its Network cuts the broker's questions too.
+func contractOfTransactions(t *testing.T, set *services.Set) {
+	servers := Connection{NameServers: []string{set.NameServer()}, Timeout: 2 * time.Second}
+	var places atomic.Int64
+	flowtest.SinkContract(t, flowtest.SinkSetup[reading]{
+		New: func(t testing.TB) flowtest.SinkCase[reading] {
+			topic := fmt.Sprintf("Transactions_%x_%d", time.Now().UnixNano(), places.Add(1))
+			require.NoError(t, CreateTopic(t.Context(), servers.NameServers, topic, 3))
+			network := faults.Group{faults.New(t, set.NameServer()), faults.New(t, set.Broker())}
+			return flowtest.SinkCase[reading]{
+				Sink: func() flow.Sink[reading] {
+					s := Sink(Config{Connection: servers, Topic: topic, Group: "p-" + topic, Transactional: true}, readings{}, Key(device), ID(eventID))
+					return &proxied{s.(*sink[reading]), network}
+				},
+				Stored: func(t testing.TB) []int {
+					var ids []int
+					for _, m := range readOnce(t, set.NameServer(), topic) {
+						var r reading
+						require.NoError(t, readings{}.Decode([]byte(m.body), &r))
+						ids = append(ids, r.seq)
+					}
+					return ids
+				},
+				Network: network,
+			}
+		},
+		Record: func(id int) reading { return reading{fmt.Sprintf("dev-%d", id%7), id} },
+		Refused: map[string]func(id int) reading{
+			"no body, and no key":         func(int) reading { return reading{} },
+			"a property that is too long": func(id int) reading { return reading{strings.Repeat("d", 32_300), id} },
+		},
+		Wrong: map[string]func() flow.Sink[reading]{
+			"group": func() flow.Sink[reading] {
+				return Sink(Config{Connection: servers, Topic: "t", Transactional: true}, readings{})
+			},
+		},
+		Key:     func(id int) string { return fmt.Sprintf("dev-%d", id%7) },
+		Repeats: true,
+	})
 }
 
 // Nothing that Deliver confirmed may be missing after kills, and each key's first arrivals are in order.
