@@ -15,6 +15,7 @@ import (
 	"github.com/millrace-stream/millrace/bench/workload"
 	"github.com/millrace-stream/millrace/flow"
 	"github.com/millrace-stream/millrace/flow/state"
+	"github.com/millrace-stream/millrace/internal/kafka"
 	"github.com/millrace-stream/millrace/internal/services"
 	kafkasink "github.com/millrace-stream/millrace/sinks/kafka"
 	"github.com/millrace-stream/millrace/sources/gen"
@@ -64,6 +65,12 @@ func kafkaTopic(b *testing.B, set *services.Set) string {
 	b.Helper()
 	topic := fmt.Sprintf("bench-%x", time.Now().UnixNano())
 	require.NoError(b, kafkasink.CreateTopic(b.Context(), kafkaConnection(set), topic, kafkaPartitions))
+	b.Cleanup(func() { // a broker that keeps the topics of all runs grows slow
+		client, err := kafka.Open(kafkaConnection(set).WithDefaults())
+		require.NoError(b, err)
+		defer client.Close()
+		require.NoError(b, kafka.DeleteTopics(context.Background(), client, 10*time.Second, topic))
+	})
 	return topic
 }
 

@@ -109,6 +109,22 @@ func CreateTopic(ctx context.Context, c *kgo.Client, clock flow.Clock, limit tim
 	}
 }
 
+// DeleteTopics deletes topics; those that do not exist are no error.
+func DeleteTopics(ctx context.Context, c *kgo.Client, limit time.Duration, names ...string) error {
+	wait, cancel := bounded(ctx, limit)
+	defer cancel()
+	all, err := kadm.NewClient(c).DeleteTopics(wait, names...)
+	if err != nil {
+		return fmt.Errorf("kafka: delete topics %q: %w", names, Err(wait, err))
+	}
+	for _, t := range all {
+		if t.Err != nil && !IsUnknownTopic(t.Err) {
+			return fmt.Errorf("kafka: delete topic %q: %w", t.Topic, Err(wait, t.Err))
+		}
+	}
+	return nil
+}
+
 func (t Topic) led() bool {
 	for _, p := range t.Partitions {
 		if p.Leader < 0 {

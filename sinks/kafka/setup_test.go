@@ -90,6 +90,10 @@ func (b *bench) create(topic string, partitions int, config ...string) {
 		set[config[i]] = config[i+1]
 	}
 	require.NoError(b.t, kafka.CreateTopic(b.t.Context(), b.client, flow.SystemClock(), 20*time.Second, topic, partitions, set))
+	client := b.client
+	b.t.Cleanup(func() { // a broker that keeps the topics of all runs grows slow
+		_ = kafka.DeleteTopics(context.Background(), client, 10*time.Second, topic)
+	})
 }
 
 func (b *bench) config() Config {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/millrace-stream/millrace/flow"
 	"github.com/millrace-stream/millrace/flow/flowtest"
+	"github.com/millrace-stream/millrace/internal/kafka"
 	"github.com/millrace-stream/millrace/internal/services"
 	kafkasink "github.com/millrace-stream/millrace/sinks/kafka"
 	"github.com/millrace-stream/millrace/sources/gen"
@@ -67,6 +68,12 @@ func setup(t testing.TB, set *services.Set) *bench {
 func (b *bench) create(topic string) {
 	b.t.Helper()
 	require.NoError(b.t, kafkasink.CreateTopic(b.t.Context(), b.connection(), topic, partitions))
+	b.t.Cleanup(func() { // a broker that keeps the topics of all runs grows slow
+		client, err := kafka.Open(b.connection().WithDefaults())
+		require.NoError(b.t, err)
+		defer client.Close()
+		_ = kafka.DeleteTopics(context.Background(), client, 10*time.Second, topic)
+	})
 }
 
 func (b *bench) connection() kafkasink.Connection {
