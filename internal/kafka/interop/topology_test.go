@@ -162,7 +162,7 @@ func TestABrokerThatIsKilledCostsNothingAndRepeatsNothing(t *testing.T) {
 	_, endReader := start(t, func(top *flow.Topology) { flow.To(flow.From(top, "in", b.source(b.topic)), "out", out) }, "reader")
 	writer, endWriter := start(t, func(top *flow.Topology) {
 		flow.To(flow.From(top, "in", gen.Source(numbered, gen.Rate(4000))), "out", b.sink(b.topic, ""))
-	}, "writer")
+	}, "writer", flow.WithStopTimeout(2*time.Minute), flow.WithMaxPending(10_000_000)) // the load goes on however long the broker takes to start
 	out.until(t, 8000)
 	require.NoError(t, b.set.Kill(t.Context(), services.Kafka))
 	require.NoError(t, b.set.Start(t.Context(), services.Kafka))
@@ -182,6 +182,7 @@ func TestABrokerThatIsKilledCostsNothingAndRepeatsNothing(t *testing.T) {
 	t.Logf("all partitions went on %v after the broker's start", went)
 	require.Less(t, went, 5*time.Second)
 	require.NoError(t, writer.Stop(context.Background()))
+	t.Logf("the writer ended %v later, with %d records", time.Since(up)-went, written(writer))
 	endWriter()
 	total := written(writer)
 	out.until(t, total)
