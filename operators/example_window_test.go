@@ -35,7 +35,7 @@ func samples(vs ...sample) (*flow.Topology, flow.KeyedStream[string, sample]) {
 	return t, flow.KeyBy(timed, device)
 }
 
-func print(r window.Result[string, float64]) {
+func printResult(r window.Result[string, float64]) {
 	fmt.Printf("%s [%d,%d) %v\n", r.Key, r.Start.Time().Unix(), r.End.Time().Unix(), r.Value)
 }
 
@@ -52,7 +52,7 @@ func ExampleWindow_sliding() {
 	flow.To(lastMinute(byDevice), "out", flow.SinkFunc(func(_ context.Context, rs []flow.Record[window.Result[string, float64]]) error {
 		for _, r := range rs {
 			if end := r.Value.End.Time().Unix(); end == 10 || end == 60 || end == 70 {
-				print(r.Value)
+				printResult(r.Value)
 			}
 		}
 		return nil
@@ -71,7 +71,7 @@ func ExampleWindow_session() {
 	uses := operators.Window(byDevice, "uses", window.Session(10*time.Second), agg.Max(celsius))
 	flow.To(uses, "out", flow.SinkFunc(func(_ context.Context, rs []flow.Record[window.Result[string, float64]]) error {
 		for _, r := range rs {
-			print(r.Value)
+			printResult(r.Value)
 		}
 		return nil
 	}))

@@ -455,11 +455,11 @@ func (d *dueTimes) add(e dueTime) {
 		return
 	}
 	d.at[e.key] = e.at
-	h := append(d.heap, e)
+	d.heap = append(d.heap, e)
+	h := d.heap
 	for i := len(h) - 1; i > 0 && h[i].less(h[(i-1)/2]); i = (i - 1) / 2 {
 		h[i], h[(i-1)/2] = h[(i-1)/2], h[i]
 	}
-	d.heap = h
 }
 
 // pop takes the earliest moment that is not behind wm.

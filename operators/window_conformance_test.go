@@ -198,6 +198,9 @@ type mode struct {
 func TestWindowConformance(t *testing.T) {
 	skipped := 0
 	for i, c := range windowCases(t) {
+		if race && i%8 != 0 { // what it looks for does not depend on the case
+			continue
+		}
 		if c.Invalid != "" {
 			t.Run(c.ID, c.checkInvalid)
 			continue
