@@ -497,6 +497,9 @@ func (u *unit) stop(r stopRequest) error {
 	u.stopped.Store(true)
 	clock := u.t.cfg.clock
 	u.endRead()
+	for _, other := range u.all() {
+		other.lookAgain()
+	}
 	deadline := clock.NewTimer(u.t.cfg.stopTimeout)
 	defer deadline.Stop()
 	out := make(chan struct{})

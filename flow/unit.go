@@ -245,7 +245,8 @@ func (u *unit) enter() bool {
 		changed := u.changed
 		u.changeMu.Unlock()
 		pending := u.accepted.Load() - u.committed.Load()
-		if pending >= u.t.cfg.maxPending {
+		// At a stop what sources have handed out goes in also beyond the bound: no further epoch would make room for it.
+		if pending >= u.t.cfg.maxPending && !u.stopped.Load() {
 			u.kick(triggerPending)
 		} else {
 			if 2*pending >= u.t.cfg.maxPending {
