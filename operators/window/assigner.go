@@ -39,7 +39,7 @@ func Sliding(size, slide time.Duration, opts ...Align) Plain {
 		if size <= 0 {
 			c.Problem(fmt.Sprintf("the window size %v is not positive", size), "give a size like time.Minute")
 		}
-		if slide <= 0 {
+		if slide <= 0 && slide != size {
 			c.Problem(fmt.Sprintf("the window slide %v is not positive", slide), "give a slide like 10*time.Second")
 		}
 	}
