@@ -12,9 +12,11 @@ type Connection struct {
 	NameServers []string `yaml:"name_servers"`
 	// Timeout bounds connecting and each request but pulls. Defaults to 5 s.
 	Timeout time.Duration `yaml:"timeout"`
-	// AccessKey, SecretKey and SecurityToken sign requests for clusters with access control. Defaults to none.
-	AccessKey     string `yaml:"access_key"`
-	SecretKey     Secret `yaml:"secret_key"`
+	// AccessKey is the user of a cluster with access control; every request is signed. Defaults to none: no signatures.
+	AccessKey string `yaml:"access_key"`
+	// SecretKey is the user's password. Defaults to none.
+	SecretKey Secret `yaml:"secret_key"`
+	// SecurityToken comes with temporary keys. Defaults to none.
 	SecurityToken Secret `yaml:"security_token"`
 	// TLS encrypts all connections. Defaults to none.
 	TLS TLS `yaml:"tls"`

@@ -31,13 +31,17 @@ func AppendProperty(b []byte, name, value string) ([]byte, error) {
 		return b, errors.New("rocketmq: property without a name")
 	case value == "":
 		return b, fmt.Errorf("rocketmq: property %q is empty: brokers drop it silently", name)
-	case strings.ContainsAny(name, "\x01\x02") || strings.ContainsAny(value, "\x01\x02"):
+	case cuts(name) || cuts(value):
 		return b, fmt.Errorf("rocketmq: property %q holds \\x01 or \\x02: brokers cut it there silently", name)
 	}
 	b = append(b, name...)
 	b = append(b, nameEnd)
 	b = append(b, value...)
 	return append(b, valueEnd), nil
+}
+
+func cuts(s string) bool {
+	return strings.IndexByte(s, nameEnd) >= 0 || strings.IndexByte(s, valueEnd) >= 0
 }
 
 // MessageSize is how many bytes a message takes in a batch; a message that no broker takes is an error.

@@ -13,9 +13,10 @@ type TLS struct {
 	Enabled bool `yaml:"enabled"`
 	// CAFile is a PEM file with the authorities that may sign the servers' certificates. Defaults to the system's.
 	CAFile string `yaml:"ca_file"`
-	// CertFile and KeyFile are the client's own certificate. Defaults to none.
+	// CertFile is a PEM file with the client's own certificate, for servers that ask for one. Defaults to none.
 	CertFile string `yaml:"cert_file"`
-	KeyFile  string `yaml:"key_file"`
+	// KeyFile is a PEM file with the key of CertFile. Defaults to none.
+	KeyFile string `yaml:"key_file"`
 	// ServerName is the name in the servers' certificates. Defaults to the host that is dialed.
 	ServerName string `yaml:"server_name"`
 	// SkipVerify accepts any certificate: for tests. Defaults to false.

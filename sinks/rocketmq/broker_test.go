@@ -107,7 +107,7 @@ func aDecidedMessageIsCommittedWhenTheBrokerAsks(t *testing.T, set *services.Set
 	require.NoError(t, err)
 	require.NoError(t, s.beside(t.Context(), lanes, s.send))
 	s.tx.decide()
-	s.tx.forget()
+	s.tx.forget(lanes)
 	require.Eventually(t, func() bool { return c.get("checked_commits") == 50 }, time.Minute, 50*time.Millisecond)
 	read(t, set.NameServer(), topic, 50)
 }

@@ -21,8 +21,8 @@ type Config struct {
 	Connection `yaml:",inline"`
 	// Topic is written to. It must exist: a sink never creates it with a number of queues that nobody chose. Required.
 	Topic string `yaml:"topic"`
-	// Group is the producer group that brokers and their access control see. Defaults to millrace; with Transactional it is required,
-	// and should be no other sink's: brokers ask members of the group what became of a transaction.
+	// Group is the producer group that brokers and their access control see. With Transactional it is required, and should be no other
+	// sink's: brokers ask members of the group what became of a half message. Defaults to millrace.
 	Group string `yaml:"group"`
 	// Transactional sends each message as RocketMQ's half message and commits it only when the broker has all those of the same
 	// Deliver: readers see none of an epoch's messages before all of them are stored. It costs several requests a message, and does
@@ -34,8 +34,9 @@ type Config struct {
 	Queues int `yaml:"queues"`
 	// MaxMessageBytes is the broker's maxMessageSize; a larger message is refused before it is sent. Defaults to 4 MiB.
 	MaxMessageBytes int `yaml:"max_message_bytes"`
-	// BatchBytes and BatchMessages cut the batches that are sent. Default to 1 MiB and 1,024.
-	BatchBytes    int `yaml:"batch_bytes"`
+	// BatchBytes is the most that a batch has; a larger message goes alone. Defaults to 1 MiB.
+	BatchBytes int `yaml:"batch_bytes"`
+	// BatchMessages is the most messages of a batch. Defaults to 1,024.
 	BatchMessages int `yaml:"batch_messages"`
 	// Parallel is how many queues are written to at the same time. Defaults to 16.
 	Parallel int `yaml:"parallel"`

@@ -78,7 +78,7 @@ func (p *producer) deliver(ctx context.Context, blocks []flow.Block) ([]flow.Rej
 		if err := p.beside(ctx, lanes, p.commit); err != nil {
 			return nil, err
 		}
-		p.tx.forget()
+		p.tx.forget(lanes)
 	}
 	var rejects []flow.Reject
 	for i := range blocks {

@@ -22,13 +22,14 @@ import (
 //
 // Delivery: at least once. A batch is all or none and goes to the same queue until the broker says that it is stored as
 // durably as the topic's cluster is set up to (anything less is counted and sent again). After a failure without an answer it
-// is sent again too, so it may be there twice.
+// is sent again too, so it may be there twice. With Config.Transactional readers see nothing of an epoch before all of its messages
+// are stored; it is at least once too, since the commit comes before that of the state.
 //
-// Properties of a message: SHARDING_KEY (Key), KEYS (ID), MR_SHARD, MR_SHARDS and the headers of Record.Meta but those that
-// RocketMQ itself gives a meaning. An empty body, an empty property, \x01 or \x02 in one, too many bytes: RocketMQ would
+// Properties of a message: SHARDING_KEY (Key), KEYS (ID), TAGS (Tag), those of Property, MR_SHARD, MR_SHARDS, MR_TX of transactions, and
+// the headers of Record.Meta but those that RocketMQ itself gives a meaning. An empty body, an empty property, \x01 or \x02 in one, too many bytes: RocketMQ would
 // swallow or cut them silently, here the record goes to the dead letters.
 //
-// Memory: what was written since the last commit, encoded.
+// Memory: what was written since the last commit, encoded, in buffers that are used again.
 func Sink[T any](cfg Config, c codec.Codec[T], opts ...Option[T]) flow.Sink[T] {
 	s := &sink[T]{producer: producer{cfg: cfg.withDefaults()}, codec: c}
 	for _, o := range opts {

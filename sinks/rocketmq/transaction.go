@@ -15,9 +15,9 @@ import (
 // transactions knows what became of the half messages of a sink, so that brokers which ask get the right answer.
 //
 // Each half message has a number, which rises, and names its sink, its store and the store's incarnation. A Deliver first stores
-// the half messages of all its blocks; then it decides, for all numbers so far; then it commits them one by one. So a number says
-// all there is to know: up to the decision it is to be committed, above it nothing is known yet, and one of an earlier incarnation
-// was never decided to its end: its epoch comes again, so it is dropped.
+// the half messages of all its blocks; then it decides, for all numbers so far; then it commits them one by one, and forgets them. So a
+// number says all there is to know: one that is not forgotten is being seen to, one up to the decision is to be committed, and one of an
+// earlier incarnation was never committed to its end: its epoch comes again, so it is dropped.
 type transactions struct {
 	owner       string // store and node
 	incarnation uint64
@@ -114,11 +114,17 @@ func (t *transactions) decide() {
 	t.decided = t.last
 }
 
-// forget drops the messages of a Deliver that is done; the decision stays.
-func (t *transactions) forget() {
+// forget drops the messages of a Deliver that is done; the decision stays. Those of another one, which failed, are kept.
+func (t *transactions) forget(lanes []*lane) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	clear(t.open)
+	for _, l := range lanes {
+		for _, piece := range l.pieces {
+			for i := range piece.chunk.messages {
+				delete(t.open, piece.chunk.messages[i].number)
+			}
+		}
+	}
 }
 
 // fate is what a broker is told of a half message.

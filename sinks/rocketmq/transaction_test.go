@@ -148,7 +148,9 @@ func TestFatesOfHalfMessages(t *testing.T) {
 	}
 	tx.decide()
 	require.Equal(t, unknown, ask("s/out/3/4"), "its commit is about to be sent")
-	tx.forget()
+	tx.forget([]*lane{{pieces: []piece{{chunk: &chunk{messages: m[:2]}}}}})
+	require.Equal(t, unknown, ask("s/out/3/3"), "of a Deliver that failed")
+	tx.forget([]*lane{{pieces: []piece{{chunk: &chunk{messages: m[2:]}}}}})
 	for n, want := range map[string]fate{"1": commit, "3": commit, "4": commit, "5": unknown} {
 		require.Equal(t, want, ask("s/out/3/"+n), n)
 	}

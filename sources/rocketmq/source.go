@@ -25,6 +25,8 @@ import (
 // Memory: per queue at most two answers of the broker, each up to its maxTransferBytes (256 KiB by default), and the
 // engine's batch.
 //
+// With Config.Tags or Config.SQL the broker leaves messages out. Positions and lag pass them: they do not come again.
+//
 // New queues are found every Config.RouteRefresh. Messages that c cannot decode go to the dead letters with their bytes.
 func Source[T any](cfg Config, c codec.Codec[T]) flow.Source[T] {
 	return &source[T]{hub: hub{cfg: cfg.withDefaults()}, codec: c}
