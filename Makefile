@@ -25,7 +25,7 @@ demo: ## the IoT topology on simulated devices for DEMO_SECONDS (60); CHAIN=rock
 	go run ./topologies/iot/cmd/iot demo
 
 test: up ## all tests, against real servers, the end-to-end ones with 100000 readings; TESTFLAGS=-v for more
-	go test -p $(TEST_PARALLEL) -timeout 25m $(TESTFLAGS) ./...
+	go test -p $(TEST_PARALLEL) -timeout 25m $(TESTFLAGS) ./topologies/iot/e2e ./... # the longest first: it mostly waits
 
 race: ## tests of the engine and the operators under the race detector
 	go test -race -timeout 15m $(TESTFLAGS) ./flow/... ./operators/...
