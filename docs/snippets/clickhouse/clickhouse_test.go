@@ -21,8 +21,9 @@ func TestTheProgramWrites(t *testing.T) {
 	require.NoError(t, admin.Exec(t.Context(), "CREATE DATABASE "+database))
 	ch := clickhouse.New(clickhouse.Config{Addr: []string{set.ClickHouseNative()}, Database: database})
 	require.NoError(t, createTables(t.Context(), ch))
+	minute := flow.TimestampOf(time.Now().Truncate(time.Minute)) // older rows than the table's TTL vanish
 	top := flow.New("snippet")
-	write(ch, flow.From(top, "stats", gen.Slice(Stat{"dev-1", 60_000_000_000, 43, 2}, Stat{"dev-2", 60_000_000_000, 20, 1})))
+	write(ch, flow.From(top, "stats", gen.Slice(Stat{"dev-1", minute, 43, 2}, Stat{"dev-2", minute, 20, 1})))
 	require.NoError(t, top.Run(t.Context()))
 	rows := 0
 	require.NoError(t, ch.Query(t.Context(), "SELECT device FROM device_minute FINAL", func(driver.Rows) error { rows++; return nil }))
