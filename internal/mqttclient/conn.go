@@ -74,6 +74,9 @@ type Will struct {
 type Handler interface {
 	// Receive takes a message. It owns the payload.
 	Receive(m Message)
+	// Caught says that everything was handed over that has come in so far, or a good part of it. A patient handler does not mind
+	// when what comes next is read up to a millisecond late, so that more of it can be read at once.
+	Caught() (patient bool)
 	// Answered takes the answer to a published message.
 	Answered(a Answer)
 }
@@ -252,6 +255,9 @@ func (c *Conn) Goodbye(forget bool) {
 	c.Wait()
 }
 
+// goodPart is how many packets are handed over before the handler is told.
+const goodPart = 256
+
 // read hands on what comes in until the connection ends.
 func (c *Conn) read() {
 	defer func() {
@@ -260,9 +266,16 @@ func (c *Conn) read() {
 			c.End(fmt.Errorf("%w: %v", flow.ErrPanic, p))
 		}
 	}()
-	for {
+	var in stream
+	for n := 1; ; n++ {
+		if !wholePacket(c.in) {
+			in.pause(c.handler.Caught())
+		} else if n%goodPart == 0 {
+			c.handler.Caught()
+		}
 		p, err := readPacket(c.in)
 		if err == nil {
+			in.few++
 			c.received.Add(1)
 			err = c.take(p)
 		}
@@ -271,6 +284,36 @@ func (c *Conn) read() {
 			return
 		}
 	}
+}
+
+const (
+	// fewPackets are not worth a read of their own: waking up costs more than they do.
+	fewPackets = 64
+	// gather is how long more are waited for; the system may make a millisecond of it.
+	gather = 200 * time.Microsecond
+	// dense is how closely packets follow each other where more can be expected.
+	dense = time.Millisecond
+)
+
+// stream is what the last read of the connection brought.
+type stream struct {
+	few int // packets
+	at  time.Time
+}
+
+// pause lets packets come together that follow each other closely, as brokers send them, one by one. The first of a burst is not held
+// up, nor one that comes alone.
+func (s *stream) pause(patient bool) {
+	if !patient {
+		s.few = 0
+		return
+	}
+	now := time.Now()
+	if s.few > 0 && s.few < fewPackets && now.Sub(s.at) < dense+gather {
+		time.Sleep(gather)
+		now = time.Now()
+	}
+	s.few, s.at = 0, now
 }
 
 func (c *Conn) take(p packet) error {
@@ -377,7 +420,8 @@ func (c *Conn) Heard(ctx context.Context) error {
 // nobody is a topic filter that nobody subscribes to, so that unsubscribing it changes nothing.
 const nobody = "$millrace/nobody"
 
-// requests are those that wait for an answer.
+// requests are those that wait for an answer. Their ids count down from the highest: some brokers mistake one for that of a message
+// which they have sent themselves, and those count up.
 type requests struct {
 	mu      sync.Mutex
 	last    uint16
@@ -390,7 +434,9 @@ func (r *requests) add() (uint16, *Request) {
 	if r.waiting == nil {
 		r.waiting = map[uint16]*Request{}
 	}
-	r.last++
+	if r.last--; r.last == 0 {
+		r.last--
+	}
 	request := &Request{done: make(chan struct{})}
 	r.waiting[r.last] = request
 	return r.last, request

@@ -41,6 +41,8 @@ type inbox struct {
 	mu       sync.Mutex
 	messages []Message
 	answers  []Answer
+	caught   int // messages that were there at the last Caught
+	patient  bool
 }
 
 func (i *inbox) Receive(m Message) {
@@ -50,6 +52,13 @@ func (i *inbox) Receive(m Message) {
 		panic("asked for")
 	}
 	i.messages = append(i.messages, m)
+}
+
+func (i *inbox) Caught() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.caught = len(i.messages)
+	return i.patient
 }
 
 func (i *inbox) Answered(a Answer) {

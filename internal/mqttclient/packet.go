@@ -1,6 +1,7 @@
 package mqttclient
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/binary"
 	"errors"
@@ -43,6 +44,26 @@ func readPacket(r source) (packet, error) {
 		p.body = b.Bytes()
 	}
 	return p, unexpected(err)
+}
+
+// wholePacket tells whether a packet can be read without waiting.
+func wholePacket(r *bufio.Reader) bool {
+	n := r.Buffered()
+	if n < 2 {
+		return false
+	}
+	head, err := r.Peek(min(n, 5))
+	if err != nil {
+		return false
+	}
+	size := 0
+	for i, b := range head[1:] {
+		size |= int(b&0x7f) << (7 * i)
+		if b&0x80 == 0 {
+			return 2+i+size <= n
+		}
+	}
+	return false
 }
 
 // unexpected says that an end in the middle of a packet is none at its border.

@@ -288,6 +288,9 @@ type handler struct{ p *publisher }
 // Receive is for subscribers.
 func (handler) Receive(mqttclient.Message) {}
 
+// Caught is for subscribers: answers are waited for.
+func (handler) Caught() bool { return false }
+
 // Codes of MQTT 5 that an answer may carry.
 const (
 	noSubscribers = 0x10

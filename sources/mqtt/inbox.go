@@ -5,8 +5,6 @@ import (
 	"sync"
 	"time"
 
-	paho "github.com/eclipse/paho.mqtt.golang"
-
 	"github.com/millrace-stream/millrace/flow"
 )
 
@@ -21,7 +19,6 @@ type arrival struct {
 	qos                 byte
 	retained, duplicate bool
 	headers             map[string]string
-	from                paho.Message // what an ack has to be asked of, in MQTT 3.1.1
 }
 
 // message is one message from its arrival to its ack.
@@ -39,9 +36,7 @@ type message struct {
 
 	id  uint16
 	qos byte
-	// from is what an ack has to answer, the latest arrival of the message, and link the connection it came on. They and done
-	// belong to the inbox's lock.
-	from paho.Message
+	// link is the connection that the message came on last. It and done belong to the inbox's lock.
 	link *link
 	// done: what came of it is durable, but its connection was gone before the ack.
 	done bool
@@ -154,7 +149,7 @@ func (b *inbox) end(l *link) {
 }
 
 // receive is called by the connection's reader for each message, in order. It must not hold it up for long: a connection that
-// is not read cannot even answer for its life.
+// is not read cannot even answer for its life. The reader wakes who takes the messages when it has no more at hand.
 func (b *inbox) receive(l *link, a arrival) {
 	b.mu.Lock()
 	if b.link != l {
@@ -175,7 +170,6 @@ func (b *inbox) receive(l *link, a arrival) {
 				b.countUnacked()
 			}
 			b.mu.Unlock()
-			wake(b.ready) // the counts and the window have changed
 			if ackNow {
 				l.driver.ackNow(m)
 			}
@@ -184,7 +178,7 @@ func (b *inbox) receive(l *link, a arrival) {
 	}
 	m := &message{
 		topic: a.topic, payload: a.payload, headers: a.headers, at: flow.TimestampOf(b.clock.Now()),
-		skip: a.retained && b.dropRetained, needsAck: a.qos > 0, id: a.id, qos: a.qos, from: a.from, link: l,
+		skip: a.retained && b.dropRetained, needsAck: a.qos > 0, id: a.id, qos: a.qos, link: l,
 	}
 	if !b.waiting.push(m) && !b.waitForSpace(l, m) {
 		// From here on nothing of this connection is taken, so that the order is kept when the broker sends it again.
@@ -205,7 +199,6 @@ func (b *inbox) receive(l *link, a arrival) {
 		b.countUnacked()
 	}
 	b.mu.Unlock()
-	wake(b.ready)
 }
 
 // repeat finds the message that a repeats, and lets a take over.
@@ -218,7 +211,7 @@ func (b *inbox) repeat(l *link, a arrival) (*message, bool) {
 	if !a.duplicate || a.topic != m.topic || !bytes.Equal(a.payload, m.payload) {
 		return nil, false
 	}
-	m.from, m.link = a.from, l
+	m.link = l
 	return m, true
 }
 
@@ -232,6 +225,7 @@ func (b *inbox) countUnacked() {
 func (b *inbox) waitForSpace(l *link, m *message) bool {
 	t := b.clock.NewTimer(b.patience)
 	defer t.Stop()
+	wake(b.ready)
 	for {
 		b.mu.Unlock()
 		over, slow := false, false
@@ -334,6 +328,16 @@ func (b *inbox) unsent(l *link, acks []*message) {
 	for _, m := range acks {
 		b.expect(m)
 	}
+}
+
+// roomyWindow is so many unacked messages that a millisecond is nothing to them.
+const roomyWindow = 256
+
+// roomy tells whether the broker has shown that it goes on sending for a while without an ack.
+func (b *inbox) roomy() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.most >= roomyWindow
 }
 
 // status is what the reader has to tell the engine.

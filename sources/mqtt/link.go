@@ -5,12 +5,10 @@ import (
 	"errors"
 	"sync"
 	"time"
-
-	"github.com/millrace-stream/millrace/flow"
 )
 
 const (
-	// quiesce is how long each of the two steps of a disconnect may take.
+	// quiesce is how long the broker may take to hear what was sent before a disconnect.
 	quiesce = time.Second
 	// sendTimeout is how long the network may take nothing.
 	sendTimeout = 10 * time.Second
@@ -31,31 +29,20 @@ type link struct {
 	paused bool  // belongs to the inbox's lock
 }
 
-// driver is a connection in one version of the protocol. What it receives it hands to the inbox, in order, from its own goroutine;
-// when it ends, it ends its link.
+// driver is the connection itself. What it receives it hands to the inbox, in order, from its own goroutine; when it ends, it ends
+// its link.
 type driver interface {
 	// connect opens it, and tells whether the broker has kept the session. Messages may come before it returns.
 	connect(ctx context.Context) (session bool, err error)
 	// subscribe asks for the configured topics.
-	subscribe() (subscription, error)
+	subscribe() (*suback, error)
 	// ack acks messages, in order, and returns those whose acks could not be sent.
 	ack(messages []*message) (unsent []*message)
 	// ackNow acks a message from the goroutine that received it.
 	ackNow(m *message)
 	// leave sends what waits, the acks among it, says goodbye and closes the connection; the broker keeps the session. On a
 	// connection that is gone, or never was, it does nothing.
-	//
-	// A connection that is closed while messages are coming in is reset, and a reset may take the acks with it that the broker
-	// has not read yet. So the broker is asked something first: when it answers, it has read all that was sent before.
-	leave(clock flow.Clock)
-}
-
-// subscription is one that the broker has been asked for.
-type subscription interface {
-	// Done is closed when the answer is there.
-	Done() <-chan struct{}
-	// denied are the filters that the broker refuses, and its reason. It must not be called before Done.
-	denied() (filters []string, reason string, err error)
+	leave()
 }
 
 func newLink() *link { return &link{gone: make(chan struct{})} }
@@ -70,9 +57,9 @@ func (l *link) end(reason error) {
 
 // disconnect ends the connection in good order, as far as there is one. It must not be called by the connection's own handlers,
 // and the inbox must have ended the link, so that what still comes in does not wait for anybody.
-func (l *link) disconnect(clock flow.Clock) {
+func (l *link) disconnect() {
 	l.end(errClosed)
 	if l.driver != nil {
-		l.driver.leave(clock)
+		l.driver.leave()
 	}
 }

@@ -105,7 +105,7 @@ func (s *session) run(ctx context.Context) error {
 // leave ends a connection in good order, as far as there is one.
 func (s *session) leave(l *link) {
 	s.inbox.end(l)
-	l.disconnect(s.clock)
+	l.disconnect()
 }
 
 // connect makes a connection and subscribes. The link is never nil.
@@ -140,7 +140,7 @@ func (s *session) connect(ctx context.Context) (*link, error) {
 	return l, nil
 }
 
-// prepare reads what each attempt to connect reads anew, and makes the connection's driver.
+// prepare asks for what each attempt to connect asks for anew, and makes the connection.
 func (s *session) prepare(ctx context.Context, l *link) (who mqttconn.Attempt, err error) {
 	who = mqttconn.Attempt{Brokers: s.addresses(), ClientID: s.id, Username: s.cfg.Username, Protocol: s.cfg.Protocol}
 	password := s.cfg.Password
@@ -149,15 +149,7 @@ func (s *session) prepare(ctx context.Context, l *link) (who mqttconn.Attempt, e
 			return who, err
 		}
 	}
-	if s.cfg.v5() {
-		l.driver = newV5(s, l, who.Username, password)
-		return who, nil
-	}
-	conf, err := s.cfg.TLS.Load()
-	if err != nil {
-		return who, err
-	}
-	l.driver = newV311(ctx, s, l, conf, who.Username, password)
+	l.driver = newConnection(s, l, who.Username, password)
 	return who, nil
 }
 

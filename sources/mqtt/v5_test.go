@@ -170,12 +170,18 @@ func TestV5CrashRepeatsOnlyTheUnacked(t *testing.T) {
 }
 
 // The connection breaks while messages are unacked: nothing is lost, the order stays, and only acks under way can make a repeat.
-func TestV5BrokenConnections(t *testing.T) {
+func TestBrokenConnectionsKeepTheOrder(t *testing.T) {
 	t.Parallel()
+	for _, protocol := range []mqtt.Protocol{mqtt.V311, mqtt.V5} {
+		t.Run("MQTT "+string(protocol), func(t *testing.T) { brokenConnections(t, protocol) })
+	}
+}
+
+func brokenConnections(t *testing.T, protocol mqtt.Protocol) {
 	onBrokers(t, func(t *testing.T, addr string) {
 		via := newProxy(t, addr)
 		cfg := config5(t, addr)
-		cfg.Brokers, cfg.Window = []string{"tcp://" + via.addr()}, 500
+		cfg.Protocol, cfg.Brokers, cfg.Window = protocol, []string{"tcp://" + via.addr()}, 500
 		e := start(t, cfg, commitAfter(2*time.Millisecond))
 		e.awaitIdle()
 		p := newPublisher5(t, addr)

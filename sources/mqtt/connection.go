@@ -2,15 +2,15 @@ package mqtt
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
-	"github.com/millrace-stream/millrace/flow"
 	"github.com/millrace-stream/millrace/internal/mqttclient"
 )
 
-// v5 is a connection in MQTT 5.
-type v5 struct {
+// connection is a connection in either version of the protocol.
+type connection struct {
 	s       *session
 	l       *link
 	options mqttclient.Options
@@ -18,10 +18,14 @@ type v5 struct {
 	acks    []mqttclient.Ack // of ack alone
 }
 
-func newV5(s *session, l *link, username string, password Secret) *v5 {
-	d := &v5{s: s, l: l}
+func newConnection(s *session, l *link, username string, password Secret) *connection {
+	d := &connection{s: s, l: l}
+	version := mqttclient.V311
+	if s.cfg.v5() {
+		version = mqttclient.V5
+	}
 	d.options = mqttclient.Options{
-		Version: mqttclient.V5, ClientID: s.id, CleanStart: s.cfg.CleanSession, SessionExpiry: uint32(s.cfg.SessionExpiry.Seconds()),
+		Version: version, ClientID: s.id, CleanStart: s.cfg.CleanSession, SessionExpiry: uint32(s.cfg.SessionExpiry.Seconds()),
 		Username: username, Password: password.Reveal(), ReceiveMaximum: uint16(s.cfg.Window), Headers: s.cfg.Meta,
 		KeepAlive: s.cfg.KeepAlive, PingTimeout: s.cfg.PingTimeout, WriteTimeout: sendTimeout,
 		OnOpen: func(c *mqttclient.Conn) { d.conn = c }, OnEnd: l.end, Clock: s.clock, Log: s.log,
@@ -29,7 +33,7 @@ func newV5(s *session, l *link, username string, password Secret) *v5 {
 	return d
 }
 
-func (d *v5) connect(ctx context.Context) (bool, error) {
+func (d *connection) connect(ctx context.Context) (bool, error) {
 	target := mqttclient.Target{Brokers: d.s.brokers, TLS: d.s.cfg.TLS, Timeout: d.s.cfg.ConnectTimeout}
 	c, err := mqttclient.Dial(ctx, target, d.options, (*receiver)(d))
 	if err != nil {
@@ -47,7 +51,7 @@ func (d *v5) connect(ctx context.Context) (bool, error) {
 }
 
 // receiver is what the connection hands messages to.
-type receiver v5
+type receiver connection
 
 func (r *receiver) Receive(m mqttclient.Message) {
 	r.s.inbox.receive(r.l, arrival{
@@ -55,10 +59,16 @@ func (r *receiver) Receive(m mqttclient.Message) {
 	})
 }
 
+// Caught wakes who reads the inbox: once for all that came in together.
+func (r *receiver) Caught() (patient bool) {
+	wake(r.s.inbox.ready)
+	return r.s.inbox.roomy()
+}
+
 // Answered is for publishers.
 func (r *receiver) Answered(mqttclient.Answer) {}
 
-func (d *v5) subscribe() (subscription, error) {
+func (d *connection) subscribe() (*suback, error) {
 	retained := mqttclient.IfNew
 	if *d.s.cfg.DropRetained {
 		retained = mqttclient.Never
@@ -71,20 +81,28 @@ func (d *v5) subscribe() (subscription, error) {
 		subs[i] = mqttclient.Subscription{Filter: f, QoS: *d.s.cfg.QoS, Retained: retained}
 	}
 	r, err := d.conn.Subscribe(subs)
-	return suback5{r, filters}, err
+	return &suback{r, filters}, err
 }
 
-type suback5 struct {
+// idInUse says nothing of a filter.
+const idInUse = 0x91
+
+// suback is a subscription that the broker has been asked for.
+type suback struct {
 	*mqttclient.Request
 	filters []string
 }
 
-func (a suback5) denied() (filters []string, reason string, err error) {
+// denied are the filters that the broker refuses, and its reason. It must not be called before Done.
+func (a *suback) denied() (filters []string, reason string, err error) {
 	g := a.Granted()
 	if len(g.Codes) != len(a.filters) {
 		return nil, "", fmt.Errorf("an answer for %d filters, and %d were asked for", len(g.Codes), len(a.filters))
 	}
 	for i, code := range g.Codes {
+		if code == idInUse {
+			return nil, "", errors.New("the broker says that the id of the subscription is in use")
+		}
 		if mqttclient.Refused(code) {
 			filters = append(filters, a.filters[i])
 		}
@@ -93,7 +111,7 @@ func (a suback5) denied() (filters []string, reason string, err error) {
 }
 
 // ack returns when the network has taken the acks: those that it has not are sent when the broker sends the messages again.
-func (d *v5) ack(messages []*message) []*message {
+func (d *connection) ack(messages []*message) []*message {
 	d.acks = d.acks[:0]
 	for _, m := range messages {
 		d.acks = append(d.acks, ackOf(m))
@@ -107,7 +125,7 @@ func (d *v5) ack(messages []*message) []*message {
 	return messages[len(messages)-unsent:]
 }
 
-func (d *v5) ackNow(m *message) { d.conn.Acks([]mqttclient.Ack{ackOf(m)}) }
+func (d *connection) ackNow(m *message) { d.conn.Acks([]mqttclient.Ack{ackOf(m)}) }
 
 func ackOf(m *message) mqttclient.Ack {
 	if m.qos == 2 {
@@ -116,7 +134,9 @@ func ackOf(m *message) mqttclient.Ack {
 	return mqttclient.Ack{Kind: mqttclient.Puback, ID: m.id}
 }
 
-func (d *v5) leave(flow.Clock) {
+// leave asks the broker something before it goes: a connection that is closed while messages are coming in is reset, and a reset may
+// take the acks with it that the broker has not read yet.
+func (d *connection) leave() {
 	if d.conn == nil {
 		return
 	}
