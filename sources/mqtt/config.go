@@ -68,8 +68,8 @@ type Config struct {
 	// restarts and differ between instances: two clients of one id throw each other out for ever. With several clients it is
 	// followed by -0, -1 and so on. Defaults to millrace-<topology>-<node>, which is enough for one instance.
 	ClientID string `yaml:"client_id"`
-	// Clients is how many connections share the subscription, each a partition of its own: one client takes some 30,000 messages
-	// a second, and at most a window of unacked ones. More than one needs a ShareGroup. The order of a device's messages across
+	// Clients is how many connections share the subscription, each a partition of its own: a broker gives one client a window of
+	// unacked messages, and often one core. More than one needs a ShareGroup. The order of a device's messages across
 	// clients is the broker's to keep (EMQX: hash_clientid or hash_topic). Defaults to 1.
 	Clients int `yaml:"clients"`
 	// ShareGroup makes the subscription a shared one, $share/<group>/<filter>: the broker spreads the messages over all clients of
