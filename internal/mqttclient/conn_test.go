@@ -1,6 +1,7 @@
 package mqttclient
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -220,6 +221,50 @@ func TestWhatComesIn(t *testing.T) {
 		{Topic: "b", ID: 10, QoS: 2},
 	}, []Message{in.messages[0], in.messages[1], large})
 	require.Equal(t, []Answer{{Kind: Puback, ID: 1, Code: 0x97, Reason: "quota exceeded: later"}, {Kind: Pubrec, ID: 2}}, in.answers)
+}
+
+// What has come in is told before the connection waits for more, even if the beginning of the next packet is there.
+func TestCaught(t *testing.T) {
+	c, server, in, err := connected(t, options(V5), welcome5)
+	require.NoError(t, err)
+	caught := func(n int) func() bool {
+		return func() bool {
+			in.mu.Lock()
+			defer in.mu.Unlock()
+			return in.caught == n
+		}
+	}
+	message := []byte{publish << 4, 5, 0, 1, 't', 0, 'x'}
+	_, err = server.Write(append(bytes.Repeat(message, 3), message[:4]...))
+	require.NoError(t, err)
+	require.Eventually(t, caught(3), 5*time.Second, time.Millisecond)
+	_, err = server.Write(message[4:])
+	require.NoError(t, err)
+	require.Eventually(t, caught(4), 5*time.Second, time.Millisecond)
+
+	in.mu.Lock()
+	in.patient = true
+	in.mu.Unlock()
+	for range 1000 {
+		_, err = server.Write(message)
+		require.NoError(t, err)
+	}
+	require.Eventually(t, caught(1004), 5*time.Second, time.Millisecond)
+	_ = c
+}
+
+func TestWholePacket(t *testing.T) {
+	large := append([]byte{publish << 4, 0x80 | 4, 2}, make([]byte, 260)...) // 4 + 2*128
+	for _, p := range [][]byte{{pingresp << 4, 0}, {publish << 4, 5, 0, 1, 't', 0, 'x'}, large} {
+		for n := range len(p) + 1 {
+			r := bufio.NewReader(bytes.NewReader(p[:n]))
+			_, _ = r.Peek(1)
+			require.Equal(t, n == len(p), wholePacket(r), "%d of %d bytes", n, len(p))
+		}
+	}
+	r := bufio.NewReader(bytes.NewReader([]byte{publish << 4, 0xff, 0xff, 0xff, 0xff, 1}))
+	_, _ = r.Peek(1)
+	require.False(t, wholePacket(r))
 }
 
 func TestMalformedPacketsEndTheConnection(t *testing.T) {

@@ -88,6 +88,7 @@ func configFor(addr, topic string) mqtt.Config {
 
 // This broker keeps to its window until the first ack, and then sends a window more for each one.
 func TestMosquittoWindow(t *testing.T) {
+	t.Parallel()
 	s := mosquitto(t, 32)
 	e := start(t, configFor(s.MQTT(), "d"), manual)
 	e.awaitIdle()
@@ -112,6 +113,7 @@ func TestMosquittoWindow(t *testing.T) {
 }
 
 func TestMosquittoKilledLosesNothing(t *testing.T) {
+	t.Parallel()
 	s := mosquitto(t, 100)
 	e := start(t, configFor(s.MQTT(), "d"), commitAfter(5*time.Millisecond))
 	e.awaitIdle()
@@ -137,6 +139,7 @@ func TestMosquittoKilledLosesNothing(t *testing.T) {
 // The connection breaks while the window is full and unacked, and more is published meanwhile: nothing is lost. After a reconnect
 // this broker sends what is just published ahead of what has waited, so the order is another test's.
 func TestMosquittoBrokenConnections(t *testing.T) {
+	t.Parallel()
 	s := mosquitto(t, 500)
 	via := newProxy(t, s.MQTT())
 	e := start(t, configFor(via.addr(), "d"), commitAfter(2*time.Millisecond))
@@ -159,6 +162,7 @@ func TestMosquittoBrokenConnections(t *testing.T) {
 }
 
 func TestMosquittoCleanStopsWhilePublishing(t *testing.T) {
+	t.Parallel()
 	s := mosquitto(t, 100)
 	p := newPublisher(t, s.MQTT())
 	const total = 10_000
@@ -182,6 +186,7 @@ func TestMosquittoCleanStopsWhilePublishing(t *testing.T) {
 }
 
 func TestMosquittoSharedSubscription(t *testing.T) {
+	t.Parallel()
 	s := mosquitto(t, 1000)
 	cfg := configFor(s.MQTT(), "d/+")
 	cfg.Clients, cfg.ShareGroup, cfg.ClientID = 3, "group", "member"
@@ -197,6 +202,7 @@ func TestMosquittoSharedSubscription(t *testing.T) {
 }
 
 func TestMosquittoStartedLater(t *testing.T) {
+	t.Parallel()
 	s := mosquitto(t, 100)
 	require.NoError(t, s.Down(t.Context(), services.Mosquitto))
 	e := start(t, configFor(s.MQTT(), "d"))
@@ -208,6 +214,7 @@ func TestMosquittoStartedLater(t *testing.T) {
 }
 
 func TestMosquittoWrongPassword(t *testing.T) {
+	t.Parallel()
 	s := services.Isolated(t, services.Options{MosquittoUser: "mill", MosquittoPassword: "right"}, services.Mosquitto)
 	cfg := configFor(s.MQTT(), "d")
 	cfg.Username, cfg.Password = "mill", "wrong"

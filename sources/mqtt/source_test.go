@@ -66,6 +66,7 @@ func TestQueuedMessagesComeBeforeTheSubscription(t *testing.T) {
 }
 
 func TestCleanStopLosesAndRepeatsNothing(t *testing.T) {
+	t.Parallel()
 	b := broker(t, mqttbroker.Options{})
 	var got []int
 	for round := range 5 {
@@ -158,6 +159,7 @@ func TestLostSession(t *testing.T) {
 }
 
 func TestManyCuts(t *testing.T) {
+	t.Parallel()
 	b := broker(t, mqttbroker.Options{})
 	cfg := config(b, "d")
 	cfg.MaxReconnectInterval = 20 * time.Millisecond
@@ -260,6 +262,7 @@ func TestUnreachableBrokerIsAwaited(t *testing.T) {
 }
 
 func TestStopWhileTheBrokerIsSilent(t *testing.T) {
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	accepted := make(chan net.Conn, 8)
@@ -285,6 +288,7 @@ func TestStopWhileTheBrokerIsSilent(t *testing.T) {
 }
 
 func TestTwoClientsWithOneID(t *testing.T) {
+	t.Parallel()
 	b := broker(t, mqttbroker.Options{})
 	cfg := config(b, "d")
 	cfg.ClientID = "twin"
@@ -296,6 +300,7 @@ func TestTwoClientsWithOneID(t *testing.T) {
 
 // A full inbox that nobody reads ends the connection for a while; nothing is lost, and nothing that was held is repeated.
 func TestPause(t *testing.T) {
+	t.Parallel()
 	b := broker(t, mqttbroker.Options{})
 	cfg := config(b, "d")
 	cfg.KeepAlive, cfg.Buffer = 2*time.Second, 100
@@ -315,6 +320,7 @@ func TestPause(t *testing.T) {
 
 // A consumer that stands still for three keepalives keeps its connection when the inbox is larger than the window.
 func TestSlowConsumerKeepsItsConnection(t *testing.T) {
+	t.Parallel()
 	b := broker(t, mqttbroker.Options{})
 	cfg := config(b, "d")
 	cfg.KeepAlive, cfg.PingTimeout = 2*time.Second, time.Second

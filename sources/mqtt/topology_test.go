@@ -104,6 +104,7 @@ func (r *topology) await(n, dead int) []int {
 
 // The whole way through the engine, with the smallest of windows and a clean stop in the middle.
 func TestTopology(t *testing.T) {
+	t.Parallel()
 	s := mosquitto(t, 20)
 	cfg := configFor(s.MQTT(), "d")
 	first := runTopology(t, cfg)
