@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"fmt"
 	"net"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -32,9 +33,10 @@ func TestRedisKeepsDataThroughKill(t *testing.T) {
 	require.Equal(t, ":8\r\n", redis("INCR kept"))
 }
 
-func TestDatabasesAreStartedOnlyWhenNamed(t *testing.T) {
+func TestWhichServersAreStartedOnlyWhenNamed(t *testing.T) {
 	t.Parallel()
+	onDemand := []string{HiveMQ, Redis, MariaDB, PostgreSQL}
 	for _, svc := range table() {
-		require.Equal(t, svc.name == Redis || svc.name == MariaDB || svc.name == PostgreSQL, svc.onDemand, svc.name)
+		require.Equal(t, slices.Contains(onDemand, svc.name), svc.onDemand, svc.name)
 	}
 }

@@ -24,7 +24,7 @@ func TestContractOfMQTT5(t *testing.T) {
 			topic := fmt.Sprintf("contract5/%x/%d", time.Now().UnixNano(), place.Add(1))
 			cfg := mqtt.Config{
 				Topics: []string{topic}, ClientID: strings.ReplaceAll(topic, "/", "-"), MaxReconnectInterval: 100 * time.Millisecond,
-				Protocol: mqtt.V5, Buffer: 128,
+				Protocol: mqtt.V5, Window: 1024, Buffer: 2048, // more than the suite leaves unacked
 			}
 			forget(t, set.MQTT(), cfg.ClientID)
 			session := connect(t, set.MQTT(), cfg.ClientID, false)
@@ -54,6 +54,6 @@ func TestContractOfMQTT5(t *testing.T) {
 			},
 		},
 		RepeatsAcks: true, // a PUBACK on a connection that carries nothing any more
-		MaxHeap:     8 << 20,
+		MaxHeap:     24 << 20,
 	})
 }
