@@ -2,6 +2,7 @@ package flow
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/millrace-stream/millrace/flow/codec"
@@ -130,13 +131,14 @@ func (s *State[K, V]) collect(w *changes) {
 	clear(s.dirty)
 }
 
-// Timers are event-time timers per key: the operator's OnTimer is called when the watermark reaches them, in order of time, key
-// group and slot. One timer per key and time. Open it by OpenTimers.
+// Timers are timers per key, in event time (OpenTimers) or processing time (OpenClockTimers). The operator is called when the watermark
+// or the clock reaches them, in order of time, key group and slot. One timer per key and time.
 //
 // State: one entry per timer that is set.
 type Timers[K comparable] struct {
 	own   *Keys[K]
 	keys  Keys[K]
+	space byte
 	heap  []timerEntry
 	set   map[timerEntry]bool
 	s     *nodeState
@@ -160,15 +162,37 @@ func (a timerEntry) less(b timerEntry) bool {
 	return a.slot < b.slot
 }
 
-// timerQueue is what a keyed stage asks when the watermark advances.
+// timerQueue is what a keyed stage asks when the watermark or the clock advances.
 type timerQueue interface {
-	pop(wm Timestamp) (slot Slot, at Timestamp, ok bool)
+	next() Timestamp
+	pop(upTo Timestamp) (slot Slot, at Timestamp, ok bool)
 	done(slot Slot)
 }
 
-// OpenTimers opens the node's timers. Call it in Open; the operator must have OnTimer.
+// OpenTimers opens the node's event-time timers. Call it in Open, once; the operator must be a TimerHandler.
 func OpenTimers[K comparable](rt Runtime, t *Timers[K]) error {
-	t.s = rt.n.state()
+	if rt.n.timers != nil {
+		return errors.New("OpenTimers was called twice: one Timers serves all of an operator's event times")
+	}
+	rt.n.timers = t
+	return t.open(rt, spaceTimes, "timers")
+}
+
+// OpenClockTimers opens the node's timers in processing time, that of Runtime.Clock. Call it in Open, once; the operator must be a
+// ClockTimerHandler.
+//
+// They stand still while an epoch drains, and are stored with the state: those that came due while the topology was down fire at its
+// start. What a crash takes back they do again, perhaps at another time. The end of the stream does not fire them.
+func OpenClockTimers[K comparable](rt Runtime, t *Timers[K]) error {
+	if rt.n.alarms != nil {
+		return errors.New("OpenClockTimers was called twice: one Timers serves all of an operator's processing times")
+	}
+	rt.n.alarms = t
+	return t.open(rt, spaceAlarm, "clock timers")
+}
+
+func (t *Timers[K]) open(rt Runtime, space byte, print string) error {
+	t.s, t.space = rt.n.state(), space
 	if own, ok := t.s.keys.(*Keys[K]); ok {
 		t.own = own
 	} else if err := OpenKeys(rt, &t.keys); err != nil {
@@ -177,10 +201,9 @@ func OpenTimers[K comparable](rt Runtime, t *Timers[K]) error {
 		t.own = &t.keys
 	}
 	t.set, t.fresh, t.names = map[timerEntry]bool{}, map[timerEntry]bool{}, map[timerEntry]string{}
-	t.s.fingerprint("timers")
+	t.s.fingerprint(print)
 	t.s.tables = append(t.s.tables, t)
-	rt.n.timers = t
-	return t.s.load(spaceTimes, func(_ uint16, rest, _ []byte) error {
+	return t.s.load(space, func(_ uint16, rest, _ []byte) error {
 		if len(rest) < 8 {
 			return errCorrupt
 		}
@@ -264,9 +287,17 @@ func (t *Timers[K]) pop(wm Timestamp) (Slot, Timestamp, bool) {
 
 func (t *Timers[K]) done(slot Slot) { t.own.Release(slot) }
 
+// next is the earliest timer's time, EndOfTime if there is none. A timer that was taken back may still be in the heap.
+func (t *Timers[K]) next() Timestamp {
+	if len(t.heap) == 0 {
+		return EndOfTime
+	}
+	return t.heap[0].at
+}
+
 func (t *Timers[K]) collect(w *changes) {
 	for e, set := range t.fresh {
-		w.key(t.s.id, spaceTimes, e.group)
+		w.key(t.s.id, t.space, e.group)
 		w.appendUint64(orderedTime(int64(e.at)))
 		w.buf = append(w.buf, t.names[e]...)
 		if set {

@@ -87,6 +87,9 @@ func (u *unit) epochLoop(interval <-chan time.Time, rearm func()) error {
 	idle = clock.NewTimer(time.Hour)
 	defer idle.Stop()
 	idleArmed := false
+	alarm := clock.NewTimer(time.Hour)
+	defer alarm.Stop()
+	alarmAt := EndOfTime
 	var idleMark int64
 	pending := "" // trigger that waits for the commit under way
 	for {
@@ -102,6 +105,11 @@ func (u *unit) epochLoop(interval <-chan time.Time, rearm func()) error {
 			idleMark = u.accepted.Load()
 			idle.Reset(max(time.Millisecond, u.lastCommit))
 			idleC = idle.C()
+		}
+		if at := u.nextAlarm(); at != alarmAt {
+			if alarmAt = at; at != EndOfTime {
+				alarm.Reset(until(TimestampOf(clock.Now()), at))
+			}
 		}
 		select {
 		case <-interval:
@@ -123,6 +131,9 @@ func (u *unit) epochLoop(interval <-chan time.Time, rearm func()) error {
 			for _, p := range u.parts {
 				p.silent(u, now)
 			}
+		case <-alarm.C():
+			alarmAt = EndOfTime
+			u.ring()
 		case f := <-u.cmds:
 			f()
 		case r := <-u.commitDone:

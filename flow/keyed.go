@@ -177,6 +177,7 @@ type keyedStage[K comparable, In, Out any] struct {
 	batch KeyedBatchOperator[K, In, Out]
 	wmh   WatermarkHandler[Out]
 	th    TimerHandler[K, Out]
+	ch    ClockTimerHandler[K, Out]
 	tab   *keyTable[K]
 	out   Output[Out]
 	next  receiver[Out]
@@ -189,6 +190,7 @@ func newKeyedStage[K comparable, In, Out any](b *builder, n *node, op KeyedOpera
 	s.batch, _ = op.(KeyedBatchOperator[K, In, Out])
 	s.wmh, _ = op.(WatermarkHandler[Out])
 	s.th, _ = op.(TimerHandler[K, Out])
+	s.alarmed(op)
 	s.out.buf = make([]Record[Out], 0, 64)
 	s.open(op)
 	return s
@@ -257,18 +259,7 @@ func (s *keyedStage[K, In, Out]) mark(m mark) {
 			s.group.wm = m.wm
 		}
 		if s.timers != nil && s.th != nil {
-			streaming(s.nodeTask, &s.out, s.next, func() error {
-				for {
-					slot, at, ok := s.timers.pop(m.wm)
-					if !ok {
-						return nil
-					}
-					if err := s.th.OnTimer(s.t.ctx, s.tab.keys[slot], at, &s.out); err != nil {
-						return err
-					}
-					s.timers.done(slot)
-				}
-			})
+			s.fireTimers(s.timers, m.wm, s.th.OnTimer)
 		}
 		if s.wmh != nil && s.t.err == nil {
 			onWatermark(s.nodeTask, s.wmh, m.wm, &s.out, s.next)
@@ -277,6 +268,47 @@ func (s *keyedStage[K, In, Out]) mark(m mark) {
 		s.flushSides()
 	}
 	s.next.mark(m)
+}
+
+// fireTimers calls f for the timers up to a time.
+func (s *keyedStage[K, In, Out]) fireTimers(q timerQueue, upTo Timestamp, f func(context.Context, K, Timestamp, *Output[Out]) error) {
+	streaming(s.nodeTask, &s.out, s.next, func() error {
+		for {
+			slot, at, ok := q.pop(upTo)
+			if !ok {
+				return nil
+			}
+			if err := f(s.t.ctx, s.tab.keys[slot], at, &s.out); err != nil {
+				return err
+			}
+			q.done(slot)
+		}
+	})
+}
+
+// alarmed makes the task look after the operator's processing-time timers, if it has any.
+func (s *keyedStage[K, In, Out]) alarmed(op any) {
+	if s.ch, _ = op.(ClockTimerHandler[K, Out]); s.ch != nil {
+		s.t.alarmed = append(s.t.alarmed, s)
+	}
+}
+
+// nextAlarm implements alarmed.
+func (s *keyedStage[K, In, Out]) nextAlarm() Timestamp {
+	if s.alarms == nil {
+		return EndOfTime
+	}
+	return s.alarms.next()
+}
+
+// ring fires the processing-time timers that are due.
+func (s *keyedStage[K, In, Out]) ring(now Timestamp) {
+	if s.alarms == nil || s.t.err != nil {
+		return
+	}
+	s.fireTimers(s.alarms, now, s.ch.OnClockTimer)
+	s.out.buf = flushTo(s.out.buf, s.next, s.stats)
+	s.flushSides()
 }
 
 // keptStage runs an operator that leaves the key alone.
@@ -296,6 +328,7 @@ func newKeptStage[K comparable, T any](b *builder, n *node, op KeyedOperator[K, 
 	s.filter, _ = op.(KeyedFilter[K, T])
 	s.wmh, _ = op.(WatermarkHandler[T])
 	s.th, _ = op.(TimerHandler[K, T])
+	s.alarmed(op)
 	s.out.buf = make([]Record[T], 0, 64)
 	s.plain, s.keyed = discard[T]{}, nil
 	if len(p.consumers) > 0 {

@@ -22,6 +22,7 @@ const (
 const (
 	spaceKeys  = 0
 	spaceTimes = 1
+	spaceAlarm = 4
 	spaceFirst = 16
 )
 

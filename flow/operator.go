@@ -53,6 +53,12 @@ type TimerHandler[K comparable, Out any] interface {
 	OnTimer(ctx context.Context, key K, at Timestamp, out *Output[Out]) error
 }
 
+// ClockTimerHandler is called for timers set by Timers that OpenClockTimers opened, in order of (time, key group, slot), when the clock
+// has reached them. What is emitted should carry a time that is not late.
+type ClockTimerHandler[K comparable, Out any] interface {
+	OnClockTimer(ctx context.Context, key K, at Timestamp, out *Output[Out]) error
+}
+
 // Late is a record that came too late, or whose time cannot be right, with the reason in words.
 type Late[T any] struct {
 	Value  T

@@ -69,6 +69,7 @@ type nodeTask struct {
 	group  *nodeState
 	sides  []flusher
 	timers timerQueue
+	alarms timerQueue // in processing time
 	stats  *nodeStats
 	// attempts counts the tries of the record that is failing now.
 	attempts int

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync/atomic"
+	"time"
 )
 
 // mailboxSize is how many messages (of up to 1,024 records) a task's queue holds.
@@ -38,6 +40,7 @@ type task struct {
 	ends    []func() // end of each message: flush what is pending
 	inputs  []func() // forget this task downstream
 	onClose []func()
+	alarmed []alarmed // with timers in processing time
 	async   asyncPart // of a task that begins with an async operator
 	// children are the tasks behind this one's async operators.
 	children []*task
@@ -53,6 +56,8 @@ type task struct {
 	done chan struct{}
 	quit chan struct{}
 	live bool
+	// alarm is when the earliest timer in processing time is due.
+	alarm atomic.Int64
 	// doneRecords counts the source records that were processed.
 	doneRecords atomic.Int64
 }
@@ -134,6 +139,68 @@ func (t *task) endMessage() {
 	for _, f := range t.ends {
 		f()
 	}
+	if len(t.alarmed) > 0 {
+		t.setAlarm()
+	}
+}
+
+// alarmed is a stage with timers in processing time.
+type alarmed interface {
+	nextAlarm() Timestamp
+	ring(now Timestamp)
+}
+
+// setAlarm tells the coordinator when to ring.
+func (t *task) setAlarm() {
+	at := EndOfTime
+	for _, a := range t.alarmed {
+		at = min(at, a.nextAlarm())
+	}
+	if before := Timestamp(t.alarm.Swap(int64(at))); at < before {
+		select {
+		case t.u.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// ringing is the message that fires what is due.
+func (u *unit) ringing(now Timestamp) control {
+	return func(t *task) {
+		for _, a := range t.alarmed {
+			a.ring(now)
+		}
+	}
+}
+
+// nextAlarm is the earliest of all tasks. It runs on the coordinator.
+func (u *unit) nextAlarm() Timestamp {
+	at := EndOfTime
+	for _, t := range u.tasks {
+		if len(t.alarmed) > 0 {
+			at = min(at, Timestamp(t.alarm.Load()))
+		}
+	}
+	return at
+}
+
+// until is the time from now to at, saturating.
+func until(now, at Timestamp) time.Duration {
+	if d := at - now; d >= 0 || at < now {
+		return time.Duration(d)
+	}
+	return math.MaxInt64
+}
+
+// ring fires the timers that are due. It runs on the coordinator.
+func (u *unit) ring() {
+	now := TimestampOf(u.t.cfg.clock.Now())
+	for _, t := range u.tasks {
+		if len(t.alarmed) > 0 && Timestamp(t.alarm.Load()) <= now {
+			t.alarm.Store(int64(EndOfTime)) // until it says anew, after it has fired
+			u.post(t, u.ringing(now))
+		}
+	}
 }
 
 // open opens every operator of the task, and brings restored watermarks back.
@@ -154,6 +221,8 @@ func (t *task) open(ctx context.Context) error {
 	for _, tab := range t.tables {
 		tab.sweep()
 	}
+	t.alarm.Store(int64(EndOfTime))
+	t.setAlarm()
 	return nil
 }
 
