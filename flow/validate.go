@@ -161,7 +161,6 @@ func (t *Topology) Losses() []Problem {
 // singlePartition tells whether everything that reaches a keyed edge comes from one source with one partition for ever, over no
 // other exchange.
 func (t *Topology) singlePartition(k anyKeying) bool {
-	from, _, _ := k.used()
 	total := 0
 	seen := map[*node]bool{}
 	var walk func(n *node) bool
@@ -187,5 +186,10 @@ func (t *Topology) singlePartition(k anyKeying) bool {
 		}
 		return true
 	}
-	return from != nil && walk(from) && total == 1
+	for _, from := range k.froms() {
+		if from == nil || !walk(from) {
+			return false
+		}
+	}
+	return total == 1
 }
