@@ -11,6 +11,7 @@ type exchange struct {
 	owner string   // node after which its watermarks are stored
 	nodes []string // all nodes behind it: one of them was the owner before
 	moved string   // the owner before, whose entry is to go
+	apart bool     // never fused
 	fused bool     // one partition and one worker: no exchange at all
 	tasks []*task
 	// gates hold the merged watermarks of each worker.

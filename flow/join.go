@@ -84,13 +84,15 @@ type joining[K comparable] struct {
 	owner *node
 	code  *keyBytes[K]
 	make  func(b *builder) any
+	// apart: it is never fused.
+	apart bool
 }
 
 func (j *joining[K]) partition() *partitioning { return j.part }
 func (j *joining[K]) used() (*node, int, bool) { return j.from[0], 1, false }
 func (j *joining[K]) froms() []*node           { return j.from }
 func (j *joining[K]) exchange() *exchange {
-	return &exchange{id: j.part.id, owner: j.owner.name, nodes: j.part.nodes, parts: j.part.parallelism, ins: map[string]int{}, make: j.make}
+	return &exchange{id: j.part.id, owner: j.owner.name, nodes: j.part.nodes, parts: j.part.parallelism, ins: map[string]int{}, make: j.make, apart: j.apart}
 }
 
 // joinEnd is where both inputs come in within a task. The marks of an exchanged join are merged by the exchange's gate, those of a fused

@@ -1,8 +1,10 @@
 package flow
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 )
 
@@ -158,6 +160,17 @@ func (t *Topology) Losses() []Problem {
 	return ps
 }
 
+// spread tells whether a node has several tasks behind a KeyBy.
+func (t *Topology) spread(n *node) bool {
+	for _, k := range t.keyings {
+		p := k.partition()
+		if slices.Contains(p.nodes, n.name) && cmp.Or(p.parallelism, t.cfg.parallelism) != 1 {
+			return true
+		}
+	}
+	return false
+}
+
 // singlePartition tells whether everything that reaches a keyed edge comes from one source with one partition for ever, over no
 // other exchange.
 func (t *Topology) singlePartition(k anyKeying) bool {
@@ -176,7 +189,7 @@ func (t *Topology) singlePartition(k anyKeying) bool {
 				return f == 1
 			}
 		}
-		if n.cfg.Traits.Async {
+		if n.cfg.Traits.Async || t.spread(n) {
 			return false
 		}
 		for _, up := range t.upstream(n) {
