@@ -187,12 +187,15 @@ type keyedStage[K comparable, In, Out any] struct {
 	op    KeyedOperator[K, In, Out]
 	batch KeyedBatchOperator[K, In, Out]
 	wmh   WatermarkHandler[Out]
-	th    TimerHandler[K, Out]
-	ch    ClockTimerHandler[K, Out]
-	tab   *keyTable[K]
-	out   Output[Out]
-	next  receiver[Out]
-	at    int
+	steps WatermarkStepper[Out]
+	// held are the marks that wait for the last step.
+	held []mark
+	th   TimerHandler[K, Out]
+	ch   ClockTimerHandler[K, Out]
+	tab  *keyTable[K]
+	out  Output[Out]
+	next receiver[Out]
+	at   int
 }
 
 func newKeyedStage[K comparable, In, Out any](b *builder, n *node, op KeyedOperator[K, In, Out], keys *keyTable[K], p *port[Out]) keyedReceiver[In] {
@@ -200,6 +203,7 @@ func newKeyedStage[K comparable, In, Out any](b *builder, n *node, op KeyedOpera
 	s.keys = keys
 	s.batch, _ = op.(KeyedBatchOperator[K, In, Out])
 	s.wmh, _ = op.(WatermarkHandler[Out])
+	s.steps, _ = op.(WatermarkStepper[Out])
 	s.th, _ = op.(TimerHandler[K, Out])
 	s.alarmed(op)
 	s.out.buf = make([]Record[Out], 0, 64)
@@ -275,10 +279,58 @@ func (s *keyedStage[K, In, Out]) mark(m mark) {
 		if s.wmh != nil && s.t.err == nil {
 			onWatermark(s.nodeTask, s.wmh, m.wm, &s.out, s.next)
 		}
+		if s.steps != nil {
+			s.hold(m)
+			return
+		}
 		s.out.buf = flushTo(s.out.buf, s.next, s.stats)
 		s.flushSides()
 	}
+	if len(s.held) > 0 {
+		s.held = append(s.held, m)
+		return
+	}
 	s.next.mark(m)
+}
+
+// hold keeps a watermark until the operator has done its steps; the first one it does at once, and all of them at the end of the stream.
+func (s *keyedStage[K, In, Out]) hold(m mark) {
+	began := len(s.held) > 0
+	if n := len(s.held); began && s.held[n-1].kind == markWatermark {
+		s.held[n-1] = m
+	} else {
+		s.held = append(s.held, m)
+	}
+	for s.step() && (m.wm == EndOfTime || s.t.async != nil) {
+	}
+	if !began && len(s.held) > 0 {
+		s.t.stepping = append(s.t.stepping, s.step)
+		s.t.u.stepping.Add(1)
+	}
+}
+
+// step makes a step, and lets the held marks go after the last one.
+func (s *keyedStage[K, In, Out]) step() (more bool) {
+	if s.t.err != nil {
+		s.held = nil
+		return false
+	}
+	streaming(s.nodeTask, &s.out, s.next, func() (err error) {
+		more, err = s.steps.Step(s.t.ctx, &s.out)
+		return err
+	})
+	s.out.buf = flushTo(s.out.buf, s.next, s.stats)
+	s.flushSides()
+	if more && s.t.err == nil {
+		return true
+	}
+	held := s.held
+	s.held = nil
+	for _, m := range held {
+		s.next.mark(m)
+	}
+	s.held = held[:0]
+	return false
 }
 
 // fireTimers calls f for the timers up to a time.
@@ -338,6 +390,7 @@ func newKeptStage[K comparable, T any](b *builder, n *node, op KeyedOperator[K, 
 	s.keys = keys
 	s.filter, _ = op.(KeyedFilter[K, T])
 	s.wmh, _ = op.(WatermarkHandler[T])
+	s.steps, _ = op.(WatermarkStepper[T])
 	s.th, _ = op.(TimerHandler[K, T])
 	s.alarmed(op)
 	s.out.buf = make([]Record[T], 0, 64)

@@ -327,6 +327,21 @@ func (k *Keys[K]) Pages(f func(page uint32)) {
 	}
 }
 
+// PageCursor is a place in the order of Pages; the zero value is its beginning.
+type PageCursor struct{ group, at int }
+
+// NextPage returns the page at c and moves c on; ok is false at the end. Pages that were added meanwhile to a group that c has passed
+// are not seen.
+func (k *Keys[K]) NextPage(c *PageCursor) (page uint32, ok bool) {
+	for ; k.s.lo+c.group < k.s.hi; c.group, c.at = c.group+1, 0 {
+		if g := k.t.groups[k.s.lo+c.group]; c.at < len(g) {
+			c.at++
+			return g[c.at-1], true
+		}
+	}
+	return 0, false
+}
+
 // Len is how many keys the node retains.
 func (k *Keys[K]) Len() int { return k.n }
 

@@ -48,6 +48,15 @@ type WatermarkHandler[Out any] interface {
 	OnWatermark(ctx context.Context, wm Timestamp, out *Output[Out]) error
 }
 
+// WatermarkStepper is a WatermarkHandler of a keyed operator whose work at one watermark may be long. After each OnWatermark, which then only
+// takes note, the engine calls Step until there is no more to do, and passes the watermark on. Between two steps the task may take other
+// records, and OnWatermark again with a later watermark, and an epoch may end: what is still to be done is the operator's state. A
+// step should take a few milliseconds at most. The end of the stream is not cut into steps.
+type WatermarkStepper[Out any] interface {
+	WatermarkHandler[Out]
+	Step(ctx context.Context, out *Output[Out]) (more bool, err error)
+}
+
 // TimerHandler is called for timers set by Timers, in order of (time, key group, slot).
 type TimerHandler[K comparable, Out any] interface {
 	OnTimer(ctx context.Context, key K, at Timestamp, out *Output[Out]) error

@@ -193,7 +193,7 @@ func (u *unit) idle(ctx context.Context) error {
 		if !u.do(func() {
 			u.ring()
 			err = u.drain()
-			left = u.handed.Load()
+			left = u.handed.Load() + u.stepping.Load()
 			u.resume()
 		}) {
 			return u.stoppedErr()

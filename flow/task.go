@@ -41,7 +41,9 @@ type task struct {
 	inputs  []func() // forget this task downstream
 	onClose []func()
 	alarmed []alarmed // with timers in processing time
-	async   asyncPart // of a task that begins with an async operator
+	// stepping are the stages that are in the middle of what a watermark makes them do.
+	stepping []func() (more bool)
+	async    asyncPart // of a task that begins with an async operator
 	// children are the tasks behind this one's async operators.
 	children []*task
 
@@ -88,13 +90,44 @@ func (t *task) loop() {
 			}
 			continue
 		}
+		var resumed <-chan struct{}
+		if len(t.stepping) > 0 && t.err == nil {
+			if resumed = t.u.enterNow(); resumed == nil {
+				t.step()
+				select {
+				case m := <-t.box:
+					t.handle(m)
+				case <-t.quit:
+					return
+				default:
+				}
+				continue
+			}
+		}
 		select {
 		case m := <-t.box:
 			t.handle(m)
+		case <-resumed:
 		case <-t.quit:
 			return
 		}
 	}
+}
+
+// step makes one step of each stage that is in the middle of its work. It counts as a message in flight.
+func (t *task) step() {
+	defer t.u.finished()
+	defer t.guard()
+	all := t.stepping
+	t.stepping = nil
+	for _, f := range all {
+		if f() {
+			t.stepping = append(t.stepping, f)
+		} else {
+			t.u.stepped()
+		}
+	}
+	t.endMessage()
 }
 
 // family is the task and those behind its async operators, upstream first.

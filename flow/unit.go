@@ -78,6 +78,7 @@ type unit struct {
 
 	inflight  atomic.Int64
 	handed    atomic.Int64 // batches that sources have emitted and that are not processed
+	stepping  atomic.Int64 // stages that are in the middle of what a watermark makes them do
 	handedQ   chan struct{}
 	quiet     chan struct{}
 	paused    atomic.Bool
@@ -236,6 +237,29 @@ func (u *unit) processed() {
 		default:
 		}
 	}
+}
+
+// stepped takes a stage off the count of those in the middle of their work.
+func (u *unit) stepped() {
+	if u.stepping.Add(-1) == 0 {
+		select {
+		case u.handedQ <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// enterNow counts a message as in flight, unless the unit is paused: then it returns what is closed when to look again.
+func (u *unit) enterNow() <-chan struct{} {
+	u.changeMu.Lock()
+	changed := u.changed
+	u.changeMu.Unlock()
+	u.inflight.Add(1)
+	if !u.paused.Load() {
+		return nil
+	}
+	u.finished()
+	return changed
 }
 
 // enter waits until sources may hand out a batch, and counts it as in flight. It returns false when the topology stops.

@@ -30,6 +30,7 @@ type sliced[K comparable, T, R any] struct {
 	order []*pane // by start
 	last  *pane
 	slots []agg.Slot
+	fires firing
 	// sum is where the slices of a window are merged.
 	sum    agg.Slot
 	hasSum bool
@@ -69,7 +70,13 @@ func (t *sliced[K, T, R]) Open(_ context.Context, rt flow.Runtime) (err error) {
 	if t.wm, err = flow.OpenWatermark(rt); err != nil {
 		return err
 	}
-	return flow.OpenTable(rt, "panes", &t.table, t)
+	if err = flow.OpenTable(rt, "panes", &t.table, t); err != nil {
+		return err
+	}
+	if t.fires.open(t.wm); t.fires.cut {
+		t.fires.part = t.table.Part(firingPart)
+	}
+	return nil
 }
 
 // ProcessBatch adds records to their slices, in one call of the aggregate per run of records that are in time.
@@ -87,6 +94,9 @@ func (t *sliced[K, T, R]) ProcessBatch(_ context.Context, keys []flow.Slot, in [
 				continue
 			}
 			t.last = p
+		}
+		if p.fired && t.fires.busy {
+			t.fireAhead(keys[i], out)
 		}
 		slot := t.accumulator(p, keys[i])
 		if p.fired {
@@ -119,6 +129,9 @@ func (t *sliced[K, T, R]) addRun(slots []agg.Slot, in []flow.Record[T]) {
 func (t *sliced[K, T, R]) pane(ts flow.Timestamp) *pane {
 	start := windowStart(ts, t.offset, t.slice)
 	if p := t.panes[int64(start)]; p != nil {
+		if t.fires.busy && t.gone(p.last) { // it is still there to be fired
+			return nil
+		}
 		return p
 	}
 	p := t.makePane(start)
@@ -185,85 +198,6 @@ func (p *pane) find(key flow.Slot) (agg.Slot, bool) {
 		return 0, false
 	}
 	return p.base[block] - 1 + agg.Slot(in), true
-}
-
-// OnWatermark fires the windows whose end has come and frees the slices that no window holds any more.
-func (t *sliced[K, T, R]) OnWatermark(_ context.Context, wm flow.Timestamp, out *flow.Output[window.Result[K, R]]) error {
-	before := t.wm
-	t.wm = wm
-	t.fireDue(before, wm, out)
-	n := 0
-	for _, p := range t.order {
-		if !t.due(p.first, wm) {
-			break
-		}
-		p.fired = true
-		if n < len(t.order) && t.order[n] == p && t.gone(p.last) {
-			t.free(p)
-			n++
-		}
-	}
-	if n > 0 {
-		t.order = append(t.order[:0], t.order[n:]...)
-		t.last = nil
-	}
-	return nil
-}
-
-// fireDue fires every window with contents that was not due at the watermark before and is now, in order.
-func (t *sliced[K, T, R]) fireDue(before, wm flow.Timestamp, out *flow.Output[window.Result[K, R]]) {
-	for i, end := 0, flow.None; i < len(t.order); {
-		p := t.order[i]
-		end = max(end, p.first)
-		for t.due(end, before) && end < p.last {
-			end += t.slide
-		}
-		if t.due(end, before) {
-			i++ // all windows of this slice have fired
-			continue
-		}
-		if !t.due(end, wm) {
-			return
-		}
-		start := windowBegin(end, t.size)
-		if p.end <= start && p.start < start {
-			i++
-			continue
-		}
-		j := i
-		for j < len(t.order) && t.order[j].start < end {
-			j++
-		}
-		t.fire(t.order[i:j], end, out)
-		if end > flow.EndOfTime-t.slide {
-			return
-		}
-		end += t.slide
-	}
-}
-
-// fire emits a window that consists of these slices.
-func (t *sliced[K, T, R]) fire(of []*pane, end flow.Timestamp, out *flow.Output[window.Result[K, R]]) {
-	which := window.Pane{Kind: window.OnTime}
-	if len(of) == 1 {
-		t.each(of[0], func(key flow.Slot, slot agg.Slot) { t.emit(key, slot, end, which, out) })
-		return
-	}
-	const blocks = flow.PageSize / agg.BlockSize
-	t.keys.Pages(func(page uint32) {
-		for b := int(page) * blocks; b < (int(page)+1)*blocks; b++ {
-			var live uint16
-			for _, p := range of {
-				if b < len(p.present) {
-					live |= p.present[b]
-				}
-			}
-			for ; live != 0; live &= live - 1 {
-				key := flow.Slot(b*agg.BlockSize + bits.TrailingZeros16(live))
-				t.emitMerged(of, key, end, which, out)
-			}
-		}
-	})
 }
 
 // emitMerged emits a key's window out of its slices.
@@ -377,6 +311,9 @@ func (t *sliced[K, T, R]) pageSlots(p *pane, page uint32) (live uint64, slots []
 
 // AppendPage implements flow.PageStore.
 func (t *sliced[K, T, R]) AppendPage(b []byte, part int64, page uint32) []byte {
+	if part == firingPart {
+		return t.fires.appendPage(b, page)
+	}
 	p := t.panes[part]
 	if p == nil {
 		return b
@@ -400,6 +337,9 @@ var errPage = errors.New("a stored page of windows is damaged")
 
 // ReadPage implements flow.PageStore.
 func (t *sliced[K, T, R]) ReadPage(part int64, page uint32, b []byte) error {
+	if part == firingPart {
+		return t.fires.readPage(page, b)
+	}
 	if len(b) < 8 {
 		return errPage
 	}

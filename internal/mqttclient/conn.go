@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -179,8 +180,11 @@ func Connect(ctx context.Context, nc net.Conn, opts Options, h Handler) (*Conn, 
 	}
 	if err != nil {
 		_ = nc.Close()
-		if ctx.Err() != nil {
+		switch _, ok := ctx.Deadline(); {
+		case ctx.Err() != nil:
 			return nil, fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		case ok && errors.Is(err, os.ErrDeadlineExceeded): // the connection was faster than the context's timer
+			return nil, fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
 		}
 		return nil, err
 	}

@@ -106,17 +106,29 @@ func (p process) signal(sig os.Signal) error {
 	return nil
 }
 
-// memory returns the resident memory in bytes, 0 when unknown.
+// memory returns the resident memory of the process and its children in bytes, 0 when unknown.
 func (p process) memory() int64 {
-	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.pid), "statm"))
+	sum := resident(strconv.Itoa(p.pid))
+	lists, _ := filepath.Glob(filepath.Join("/proc", strconv.Itoa(p.pid), "task", "*", "children"))
+	for _, list := range lists {
+		children, _ := os.ReadFile(list)
+		for _, child := range strings.Fields(string(children)) {
+			sum += resident(child)
+		}
+	}
+	return sum
+}
+
+func resident(pid string) int64 {
+	text, err := os.ReadFile(filepath.Join("/proc", pid, "statm"))
 	if err != nil {
 		return 0
 	}
-	var size, resident int64
-	if _, err := fmt.Sscan(string(text), &size, &resident); err != nil {
+	var size, pages int64
+	if _, err := fmt.Sscan(string(text), &size, &pages); err != nil {
 		return 0
 	}
-	return resident * int64(os.Getpagesize())
+	return pages * int64(os.Getpagesize())
 }
 
 // lock takes the lock file, waiting for other processes and goroutines, and returns what gives it back.

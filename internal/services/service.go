@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -206,6 +207,10 @@ func (s *Set) stop(ctx context.Context, svc service, grace time.Duration) error 
 		if err := until(ctx, func() bool { return !p.alive() }); err != nil {
 			return fmt.Errorf("services: %s: process %d is still there: %w", svc.name, p.pid, err)
 		}
+		// A child that the kernel ends with it may take a moment.
+		gone, cancel := context.WithTimeout(ctx, 5*time.Second)
+		_ = until(gone, func() bool { return !slices.ContainsFunc(svc.ports, func(base int) bool { return s.dial(gone, base) == nil }) })
+		cancel()
 		s.logf("%s stopped", svc.name)
 	}
 	if err := os.Remove(s.pidFile(svc.name)); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -3,6 +3,9 @@
 // libchdb carries clickhouse-local, which answers SYSTEM START LISTEN with the server's own protocol handlers. One exported
 // function takes its command line. The listeners live as long as the last query of that command line.
 //
+// The engine in this form aborts when a client of the native protocol goes away in the middle of its handshake, which a server proper
+// survives. So it runs in a child process that is started again when that happens: clients see refused connections for a moment.
+//
 // Tables survive restarts, also after SIGKILL. The tables of the database system do not: query_log and part_log start empty.
 package main
 
@@ -36,13 +39,20 @@ func main() {
 	path := flag.String("path", "", "data folder (required)")
 	httpPort := flag.Int("http", 8123, "HTTP port on 127.0.0.1")
 	tcpPort := flag.Int("tcp", 9000, "native protocol port on 127.0.0.1")
+	engine := flag.Bool("engine", false, "be the child process that is the engine")
 	config := flag.String("config", "", "server configuration: users, disks, clusters, logs; files in config.d beside it are merged")
 	flag.Parse()
 	if *lib == "" || *path == "" || flag.NArg() > 0 {
 		flag.Usage()
 		os.Exit(2)
 	}
-	if err := serve(*lib, *path, *config, *httpPort, *tcpPort); err != nil {
+	err := error(nil)
+	if *engine {
+		err = serve(*lib, *path, *config, *httpPort, *tcpPort)
+	} else {
+		err = supervise(*httpPort, *tcpPort)
+	}
+	if err != nil {
 		log.Fatal(err)
 	}
 }
