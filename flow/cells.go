@@ -37,25 +37,17 @@ type stateConfig struct {
 
 // OpenState opens the named state of a keyed operator. Call it in Open; the keys are opened if they are not.
 func OpenState[K comparable, V any](rt Runtime, name string, s *State[K, V], opts ...StateOption) error {
-	cfg := Configure(&stateConfig{}, opts)
-	if len(cfg.problems) > 0 {
-		return fmt.Errorf("state %q: %s", name, cfg.problems[0])
+	code, err := stateCodecOf[V](name, opts)
+	if err != nil {
+		return err
 	}
-	s.s = rt.n.state()
+	s.s, s.code = rt.n.state(), code
 	if own, ok := s.s.keys.(*Keys[K]); ok {
 		s.own = own
 	} else if err := OpenKeys(rt, &s.keys); err != nil {
 		return err
 	} else {
 		s.own = &s.keys
-	}
-	s.code = codec.CBOR[V]()
-	if cfg.codec != nil {
-		c, ok := cfg.codec.(codec.Codec[V])
-		if !ok {
-			return fmt.Errorf("state %q: the codec is %T, not one of %T", name, cfg.codec, *new(V))
-		}
-		s.code = c
 	}
 	s.vals, s.dirty, s.gone = map[Slot]*V{}, map[Slot]struct{}{}, map[string]uint16{}
 	s.space = s.s.nextSpace("state", name, s.code.ID(), s)
@@ -73,6 +65,22 @@ func OpenState[K comparable, V any](rt Runtime, name string, s *State[K, V], opt
 		s.vals[slot] = v
 		return nil
 	}, nil)
+}
+
+// stateCodecOf is the codec that the options name, or the default.
+func stateCodecOf[V any](name string, opts []StateOption) (codec.Codec[V], error) {
+	cfg := Configure(&stateConfig{}, opts)
+	if len(cfg.problems) > 0 {
+		return nil, fmt.Errorf("state %q: %s", name, cfg.problems[0])
+	}
+	if cfg.codec == nil {
+		return codec.CBOR[V](), nil
+	}
+	c, ok := cfg.codec.(codec.Codec[V])
+	if !ok {
+		return nil, fmt.Errorf("state %q: the codec is %T, not one of %T", name, cfg.codec, *new(V))
+	}
+	return c, nil
 }
 
 // Get returns the key's value to be changed in place, new and zero if there was none; it is written with the epoch. The pointer is

@@ -11,6 +11,7 @@ type exchange struct {
 	owner string   // node after which its watermarks are stored
 	nodes []string // all nodes behind it: one of them was the owner before
 	moved string   // the owner before, whose entry is to go
+	apart bool     // never fused
 	fused bool     // one partition and one worker: no exchange at all
 	tasks []*task
 	// gates hold the merged watermarks of each worker.
@@ -28,9 +29,7 @@ func (e *keying[K, T]) exchange() *exchange {
 	}
 	x := &exchange{id: e.part.id, owner: e.owner.name, nodes: e.part.nodes, parts: e.part.parallelism, ins: map[string]int{}}
 	x.make = func(b *builder) any {
-		w := &exchangeWorker[K, T]{entry: newKeyedEntry(b, e, b.t)}
-		w.gate = b.t.gate
-		return w
+		return &exchangeWorker[K, T]{entry: e.entry(b), gate: b.t.gate}
 	}
 	return x
 }
@@ -62,13 +61,24 @@ type keyedEntry[K comparable, T any] struct {
 	nt     *nodeTask // of the node above the KeyBy, for errors of its key function
 }
 
-func newKeyedEntry[K comparable, T any](b *builder, e *keying[K, T], t *task) *keyedEntry[K, T] {
-	tab := newKeyTable(e.code, b.u.seed)
+// entry makes the edge's end within a task, and what stands behind it.
+func (e *keying[K, T]) entry(b *builder) *keyedEntry[K, T] {
+	tab := keyTableOf(b, e.code)
+	return newKeyedEntry(b, tab, e.key, e.blame(), e.build(b, tab))
+}
+
+// keyTableOf makes a table of keys for a builder's task.
+func keyTableOf[K comparable](b *builder, code *keyBytes[K]) *keyTable[K] {
+	tab := newKeyTable(code, b.u.seed)
 	tab.scope = b.u.scope
-	t.tables = append(t.tables, tab)
+	b.t.tables = append(b.t.tables, tab)
+	return tab
+}
+
+func newKeyedEntry[K comparable, T any](b *builder, tab *keyTable[K], key func(T) K, blame *node, next keyedReceiver[T]) *keyedEntry[K, T] {
 	return &keyedEntry[K, T]{
-		key: e.key, code: e.code, tab: tab, t: t, nt: newNodeTask(b, e.blame()),
-		keys: make([]K, MaxBatch), slots: make([]Slot, MaxBatch), next: e.build(b, tab),
+		key: key, code: tab.code, tab: tab, t: b.t, nt: newNodeTask(b, blame),
+		keys: make([]K, MaxBatch), slots: make([]Slot, MaxBatch), next: next,
 	}
 }
 
@@ -178,7 +188,8 @@ func (w *exchangeWorker[K, T]) emit(m mark) { w.entry.mark(m) }
 // exchangeSender is the sending end in a task upstream.
 type exchangeSender[K comparable, T any] struct {
 	x       *exchange
-	e       *keying[K, T]
+	key     func(T) K
+	code    *keyBytes[K]
 	t       *task
 	in      int
 	workers []*exchangeWorker[K, T]
@@ -189,12 +200,14 @@ type exchangeSender[K comparable, T any] struct {
 	nt      *nodeTask
 }
 
-func newExchangeSender[K comparable, T any](b *builder, e *keying[K, T]) receiver[T] {
-	x := b.u.exchanges[e.part.id]
-	x.level(b.t)
-	s := &exchangeSender[K, T]{x: x, e: e, t: b.t, in: x.input(b.t.id), nt: newNodeTask(b, e.blame())}
+// newExchangeSender makes it; side tells several inputs from one task apart, and of finds a worker's entry.
+func newExchangeSender[K comparable, T any](b *builder, exchange int, key func(T) K, code *keyBytes[K], blame *node, side string, of func(*task) *exchangeWorker[K, T]) receiver[T] {
+	x := b.u.exchanges[exchange]
+	name := b.t.id + side
+	x.level(b.t, name)
+	s := &exchangeSender[K, T]{x: x, key: key, code: code, t: b.t, in: x.input(name), nt: newNodeTask(b, blame)}
 	for _, t := range x.tasks {
-		s.workers = append(s.workers, t.entry.(*exchangeWorker[K, T]))
+		s.workers = append(s.workers, of(t))
 	}
 	s.pending = make([]*exchangeBatch[K, T], len(x.tasks))
 	s.free = make(chan *exchangeBatch[K, T], 4*len(x.tasks))
@@ -226,13 +239,13 @@ func (x *exchange) input(sender string) int {
 // level puts the restored watermark of a sender that is a worker itself down to the merged one. With another parallelism the name may be
 // that of another task then, and what waits in an async operator of this one may be older than what that task had seen. The task's own
 // watermark comes anew at once.
-func (x *exchange) level(t *task) {
+func (x *exchange) level(t *task, sender string) {
 	if t.exchange == nil && t.behind == nil {
 		return
 	}
-	if in, ok := x.restored[t.id]; ok {
+	if in, ok := x.restored[sender]; ok {
 		in.wm = x.gates[0].valve.out
-		x.restored[t.id] = in
+		x.restored[sender] = in
 	}
 }
 
@@ -246,7 +259,7 @@ func (x *exchange) remove(u *unit, in int) {
 func (s *exchangeSender[K, T]) push(batch []Record[T]) {
 	for len(batch) > 0 && s.t.err == nil {
 		n := min(len(batch), MaxBatch)
-		ok, err := keysOf(s.e.key, batch[:n], s.keys)
+		ok, err := keysOf(s.key, batch[:n], s.keys)
 		s.spread(batch[:ok])
 		batch = batch[ok:]
 		if err != nil && !s.nt.fate(err, letterOf(&batch[0])) {
@@ -258,7 +271,7 @@ func (s *exchangeSender[K, T]) push(batch []Record[T]) {
 // spread sends records, whose keys are in s.keys, to their workers.
 func (s *exchangeSender[K, T]) spread(batch []Record[T]) {
 	keys, hashes := s.keys[:len(batch)], s.hashes[:len(batch)]
-	s.e.code.hashAll(keys, hashes)
+	s.code.hashAll(keys, hashes)
 	n := uint64(len(s.pending))
 	for i := range batch {
 		w := hashes[i] % KeyGroups * n / KeyGroups

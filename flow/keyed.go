@@ -90,23 +90,32 @@ type keying[K comparable, T any] struct {
 	// consumers are what stands behind it, and owner the first of them, after which stored watermarks are named.
 	consumers []func(*builder, *keyTable[K]) keyedReceiver[T]
 	owner     *node
+	// joined: a join reads the plain stream and has an exchange of its own.
+	joined bool
 }
 
 type anyKeying interface {
 	partition() *partitioning
 	exchange() *exchange
 	used() (from *node, n int, kept bool)
+	// froms are the nodes whose records reach it.
+	froms() []*node
 }
 
 func (e *keying[K, T]) partition() *partitioning { return e.part }
 
 func (e *keying[K, T]) used() (*node, int, bool) {
 	n := len(e.consumers)
+	if e.joined {
+		n++
+	}
 	if e.twin != nil {
 		n += len(e.twin.consumers)
 	}
 	return e.from, n, e.in == nil
 }
+
+func (e *keying[K, T]) froms() []*node { return []*node{e.from} }
 
 // connect adds a consumer; the first one puts the exchange, or its fused stand-in, behind the port.
 func (e *keying[K, T]) connect(to *node, build func(*builder, *keyTable[K]) keyedReceiver[T]) {
@@ -126,9 +135,11 @@ func (e *keying[K, T]) connect(to *node, build func(*builder, *keyTable[K]) keye
 	e.owner = to
 	e.in.consumers = append(e.in.consumers, func(b *builder) receiver[T] {
 		if x := b.u.exchanges[e.part.id]; x.fused {
-			return newKeyedEntry(b, e, b.t)
+			return e.entry(b)
 		}
-		return newExchangeSender(b, e)
+		return newExchangeSender(b, e.part.id, e.key, e.code, e.blame(), "", func(t *task) *exchangeWorker[K, T] {
+			return t.entry.(*exchangeWorker[K, T])
+		})
 	})
 }
 

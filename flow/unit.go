@@ -349,7 +349,7 @@ func (e *engine) start() error {
 		if x.parts == 0 {
 			x.parts = e.t.cfg.parallelism
 		}
-		x.fused = e.co || x.parts == 1 && e.t.singlePartition(k)
+		x.fused = !x.apart && (e.co || x.parts == 1 && e.t.singlePartition(k))
 		e.exchanges[x.id] = x
 		if x.fused {
 			continue

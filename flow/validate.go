@@ -1,8 +1,10 @@
 package flow
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 )
 
@@ -158,10 +160,20 @@ func (t *Topology) Losses() []Problem {
 	return ps
 }
 
+// spread tells whether a node has several tasks behind a KeyBy.
+func (t *Topology) spread(n *node) bool {
+	for _, k := range t.keyings {
+		p := k.partition()
+		if slices.Contains(p.nodes, n.name) && cmp.Or(p.parallelism, t.cfg.parallelism) != 1 {
+			return true
+		}
+	}
+	return false
+}
+
 // singlePartition tells whether everything that reaches a keyed edge comes from one source with one partition for ever, over no
 // other exchange.
 func (t *Topology) singlePartition(k anyKeying) bool {
-	from, _, _ := k.used()
 	total := 0
 	seen := map[*node]bool{}
 	var walk func(n *node) bool
@@ -177,7 +189,7 @@ func (t *Topology) singlePartition(k anyKeying) bool {
 				return f == 1
 			}
 		}
-		if n.cfg.Traits.Async {
+		if n.cfg.Traits.Async || t.spread(n) {
 			return false
 		}
 		for _, up := range t.upstream(n) {
@@ -187,5 +199,10 @@ func (t *Topology) singlePartition(k anyKeying) bool {
 		}
 		return true
 	}
-	return from != nil && walk(from) && total == 1
+	for _, from := range k.froms() {
+		if from == nil || !walk(from) {
+			return false
+		}
+	}
+	return total == 1
 }
