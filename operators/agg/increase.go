@@ -6,8 +6,8 @@ package agg
 //	counter  100   140   20   50      40 + 20 + 30 = 90
 //
 // These are Prometheus's semantics of increase, but without its extrapolation to the ends of the window: what was counted before
-// the first and after the last point is not guessed. Windows that follow each other miss the difference between the last point of one and the first
-// of the next; a sliding window does not, nor does one that is long beside the distance of the points.
+// the first and after the last point is not guessed. Windows that follow each other therefore miss the growth between the last point of one and
+// the first of the next: let them be long beside the distance of the points.
 //
 // Points are put in order of event time; the order of arrival does not matter within Reorder, except that of two values of the same
 // time the last to arrive counts. Records without a time (flow.None), NaN and infinities are left out. Differences are computed in N and
@@ -69,9 +69,9 @@ func growth[N Number](a, b point[N]) float64 {
 	return float64(b.v - a.v)
 }
 
-func total[N Number](r *run[N]) float64 { return r.sum }
+func total[N Number](r run[N]) float64 { return r.sum }
 
-func perSecond[N Number](r *run[N]) float64 {
+func perSecond[N Number](r run[N]) float64 {
 	if r.n < 2 {
 		return 0
 	}

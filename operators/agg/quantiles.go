@@ -16,12 +16,13 @@ import (
 )
 
 // Quantiles are the values at the given ranks, one for each q in the order given: 0.5 is the median, 0.99 what 99 % are at most, 0 and 1 the
-// ends. Each is within the given accuracy of the value at rank q*(count-1), as a share of that value: 0.01 is 1 %. It is the DDSketch of
+// ends. Each is within the given accuracy of the value at rank q*(count-1) (rounded down, among negative values up), as a share of that
+// value: 0.01 is 1 %. It is the DDSketch of
 // Masson, Rim and Lee ("DDSketch: A Fast and Fully-Mergeable Quantile Sketch with Relative-Error Guarantees", VLDB 2019) in Datadog's
 // implementation.
 //
 // The accuracy (0.001 to 0.5) holds for values whose magnitude is at least 1e-12 of the greatest of the same sign; smaller ones count
-// as of about that magnitude, those below 1e-307 as 0. The order of arrival and of merges does not matter. NaN is passed over. -Inf comes
+// as of about that magnitude, those below 1e-307 as 0, those above 1e308 as 1e308 or more. The order of arrival and of merges does not matter. NaN is passed over. -Inf comes
 // before and +Inf after all other values. Of nothing the result is nil.
 //
 // State: per sign, an array of 8-byte counts from the least to the greatest magnitude, with 63 to spare, and at most 14 / accuracy of them:

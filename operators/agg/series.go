@@ -99,8 +99,13 @@ func (l *timeline[N]) put(s *series[N], t flow.Timestamp, v N) {
 	switch {
 	case n > 0 && t > s.points[n-1].t, n == 0 && s.head.n == 0 && t != flow.None:
 		s.points = append(s.points, point[N]{t, v})
-	case t == flow.None || s.head.n > 0 && t <= s.head.last.t:
+	case t == flow.None || s.head.n > 0 && t <= s.head.last.t && t >= s.head.first.t:
 		l.miss(1)
+		return
+	case s.head.n > 0 && t < s.head.first.t:
+		r := run[N]{point[N]{t, v}, point[N]{t, v}, 0, 1}
+		l.join(&r, &s.head)
+		s.head = r
 		return
 	default:
 		i := place(s.points, t)
@@ -164,9 +169,9 @@ func (l *timeline[N]) whole(s *series[N]) run[N] {
 }
 
 // merge folds b into a. What is folded in b can only be put before, behind or between what is in a: where it overlaps, the shorter run is
-// left out. Series of separate times (slices, sessions) never overlap.
+// left out. Slices and sessions never overlap.
 func (l *timeline[N]) merge(a, b *series[N]) {
-	if b.head.n == 0 {
+	if b.head.n == 0 && (a.head.n == 0 || len(b.points) == 0 || b.points[0].t >= a.head.first.t) {
 		for _, p := range b.points {
 			l.put(a, p.t, p.v)
 		}
@@ -237,7 +242,7 @@ type seriesPart[T any, N Number] struct {
 	cells[series[N]]
 	timeline[N]
 	of     *values[T, N]
-	sum    func(*run[N]) float64
+	sum    func(run[N]) float64
 	ok     func(N) bool
 	head   *wire
 	points *wire
@@ -246,7 +251,7 @@ type seriesPart[T any, N Number] struct {
 }
 
 func newSeriesPart[T any, N Number](l *layout[T], name string, c timeConfig, of func(T) N,
-	between func(a, b point[N]) float64, sum func(*run[N]) float64,
+	between func(a, b point[N]) float64, sum func(run[N]) float64,
 ) *seriesPart[T, N] {
 	head, _ := wireOf[run[N]](nil)
 	points, _ := wireOf[point[N]](nil)
@@ -275,8 +280,7 @@ func (p *seriesPart[T, N]) addBatch(_ []Slot, in []flow.Record[T]) {
 func (p *seriesPart[T, N]) merge(into, from Slot) { p.timeline.merge(p.at(into), p.at(from)) }
 
 func (p *seriesPart[T, N]) result(s Slot) float64 {
-	r := p.whole(p.at(s))
-	return p.sum(&r)
+	return p.sum(p.whole(p.at(s)))
 }
 
 func (p *seriesPart[T, N]) fingerprint() string { return p.name + " " + p.head.shape }

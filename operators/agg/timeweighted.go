@@ -47,7 +47,7 @@ func slope[N Number](a, b point[N]) float64 {
 	return (float64(a.v)/2 + float64(b.v)/2) * seconds(a.t, b.t)
 }
 
-func meanOver[N Number](r *run[N]) float64 {
+func meanOver[N Number](r run[N]) float64 {
 	switch {
 	case r.n == 0:
 		return 0
