@@ -1,5 +1,10 @@
-// Package agg holds the aggregates of windows and other keyed operators: Count, Sum, Avg, StdDev, Min, Max, First, Last, Collect, a
-// user's own by Func, and several at once by Into.
+// Package agg holds the aggregates of windows and other keyed operators:
+//
+//   - of values: Count, Sum, Avg, StdDev, Variance, Min, Max, Histogram, Quantiles, Quantile;
+//   - of records: First, Last, ArgMin, ArgMax, Largest, Smallest, Collect;
+//   - over time: TimeWeightedAvg, Increase, Rate;
+//   - of sets: Distinct, TopK;
+//   - a user's own by Func, and several at once by Into.
 //
 // An aggregate is a value without data. The data live in its stores: flat chunks of memory addressed by slot, one store per
 // task, in which nothing is copied when it grows and, where the accumulators hold no pointers, the garbage collector has
@@ -25,7 +30,8 @@ type Aggregate[T, R any] interface {
 }
 
 // Store holds accumulators by slot. It belongs to one task and is not safe for concurrent use. A slot is empty after
-// AllocBlock; the result of an empty slot is the zero R, for Func what its result function makes of a zero accumulator.
+// AllocBlock; the result of an empty slot is the zero R, for Histogram its buckets without a count, for Func what its result function
+// makes of a zero accumulator.
 // Using a slot that is not allocated is a mistake of the caller: it may panic or spoil another slot.
 type Store[T, R any] interface {
 	// AllocBlock returns the first of BlockSize contiguous empty slots, a multiple of BlockSize. Freed blocks are reused.

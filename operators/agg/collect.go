@@ -196,6 +196,14 @@ func rowsOf[V any](vals []V) cells[byte] {
 	}}
 }
 
+// upTo are the slots from 0 up to n, for rowsOf. They are made once and kept in buf.
+func upTo(buf *[]Slot, n int) []Slot {
+	for i := len(*buf); i < n; i++ {
+		*buf = append(*buf, Slot(i))
+	}
+	return (*buf)[:n]
+}
+
 // least is the fewest bytes that an accumulator is stored in.
 func (w *wire) least() uint64 {
 	if w.own != nil {

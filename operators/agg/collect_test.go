@@ -39,7 +39,7 @@ func TestCollectOwnsItsValues(t *testing.T) {
 }
 
 // rereads reads b as two accumulators; what is taken must be written so that it reads the same.
-func rereads[R any](t *testing.T, a agg.Aggregate[reading, R], b []byte) {
+func rereads[R any](t require.TestingT, a agg.Aggregate[reading, R], b []byte) {
 	s := a.NewStore()
 	first := s.AllocBlock()
 	slots := []agg.Slot{first, first + 1}

@@ -69,6 +69,13 @@ func reserve[T, A any](l *layout[T]) cells[A] {
 	return cells[A]{slab: l.rows, off: off}
 }
 
+// reserveWords gives an aggregate a column of n words, whose number is known only when the store is made.
+func reserveWords[T any](l *layout[T], n int) cells[uint64] {
+	c := reserve[T, uint64](l)
+	l.size += uintptr(n-1) * 8
+	return c
+}
+
 func (l *layout[T]) allocBlock() Slot {
 	var first Slot
 	if n := len(l.free); n > 0 {

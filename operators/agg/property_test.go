@@ -30,6 +30,52 @@ type everything struct {
 	Head     agg.Collected[string]
 	Tail     agg.Collected[shape]
 	TagsOf   agg.Collected[[]string]
+	More     more
+}
+
+// more are the aggregates of ranks, times and sketches.
+type more struct {
+	ArgMin   string
+	ArgMax   []string
+	Largest  []shape
+	Smallest [][]string
+	Step     float64
+	Linear   float64
+	Increase float64
+	Rate     float64
+	Buckets  agg.Buckets
+	Ranks    []float64
+	Median   float64
+	Devices  int64
+	Times    int64
+	Top      agg.Frequent[string]
+	TopLevel agg.Frequent[int8]
+}
+
+func shapeOf(r reading) shape {
+	s := shape{device: r.Device, at: time.Unix(r.At*1e9, r.At).UTC(), pair: [2]float32{float32(r.Temperature), 1}, flag: r.Level > 0}
+	s.levels[2].a, s.levels[1].b = int16(r.Level), uint(r.At)
+	return s
+}
+
+func moreOf() agg.Aggregate[reading, more] {
+	return agg.Into(
+		agg.To(func(m *more) *string { return &m.ArgMin }, agg.ArgMin(reading.temperature, reading.device)),
+		agg.To(func(m *more) *[]string { return &m.ArgMax }, agg.ArgMax(reading.device, reading.tags)),
+		agg.To(func(m *more) *[]shape { return &m.Largest }, agg.Largest(reading.temperature, shapeOf, 3)),
+		agg.To(func(m *more) *[][]string { return &m.Smallest }, agg.Smallest(reading.device, reading.tags, 4)),
+		agg.To(func(m *more) *float64 { return &m.Step }, agg.TimeWeightedAvg(reading.temperature)),
+		agg.To(func(m *more) *float64 { return &m.Linear }, agg.TimeWeightedAvg(reading.level, agg.Linear())),
+		agg.To(func(m *more) *float64 { return &m.Increase }, agg.Increase(reading.level)),
+		agg.To(func(m *more) *float64 { return &m.Rate }, agg.Rate(reading.temperature)),
+		agg.To(func(m *more) *agg.Buckets { return &m.Buckets }, agg.Histogram(reading.temperature, -10, 0, 100)),
+		agg.To(func(m *more) *[]float64 { return &m.Ranks }, agg.Quantiles(reading.temperature, 0.05, 0.1, 0.9)),
+		agg.To(func(m *more) *float64 { return &m.Median }, agg.Quantile(reading.level, 0.3, 0.5)),
+		agg.To(func(m *more) *int64 { return &m.Devices }, agg.Distinct(reading.device, 0.02)),
+		agg.To(func(m *more) *int64 { return &m.Times }, agg.Distinct(shapeOf, 0.26)),
+		agg.To(func(m *more) *agg.Frequent[string] { return &m.Top }, agg.TopK(reading.device, 3, 6)),
+		agg.To(func(m *more) *agg.Frequent[int8] { return &m.TopLevel }, agg.TopK(reading.level, 2, 256)),
+	)
 }
 
 type shape struct {
@@ -87,11 +133,6 @@ func mergeDistinct(into, from *distinct) {
 }
 
 func all() agg.Aggregate[reading, everything] {
-	shapeOf := func(r reading) shape {
-		s := shape{device: r.Device, at: time.Unix(r.At*1e9, r.At).UTC(), pair: [2]float32{float32(r.Temperature), 1}, flag: r.Level > 0}
-		s.levels[2].a, s.levels[1].b = int16(r.Level), uint(r.At)
-		return s
-	}
 	size := func(d *distinct) int { return len(d.Seen) }
 	return agg.Into(
 		agg.To(func(e *everything) *stats { return &e.Stats }, four()),
@@ -110,6 +151,7 @@ func all() agg.Aggregate[reading, everything] {
 		agg.To(func(e *everything) *agg.Collected[string] { return &e.Head }, agg.Collect(reading.device, 5, agg.KeepFirst)),
 		agg.To(func(e *everything) *agg.Collected[shape] { return &e.Tail }, agg.Collect(shapeOf, 3, agg.KeepLast)),
 		agg.To(func(e *everything) *agg.Collected[[]string] { return &e.TagsOf }, agg.Collect(reading.tags, 1000, agg.KeepLast)),
+		agg.To(func(e *everything) *more { return &e.More }, moreOf()),
 	)
 }
 
