@@ -5,7 +5,7 @@ GOLANGCI      := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 SERVICES      := go run ./internal/services/cmd/services
 NAMES         ?=
 TESTFLAGS     ?=
-TEST_PARALLEL ?= 2
+TEST_PARALLEL ?= 3
 DEMO_SECONDS  ?= 60
 CHAIN         ?=
 FUZZ_TIME     ?= 10s
@@ -14,6 +14,7 @@ export DEMO_SECONDS CHAIN
 e2e e2e-kill: export E2E_READINGS ?= 1000000
 # Beside other tests servers take longer to start: the kill test's times are stretched.
 test: export E2E_SLOW ?= 3
+test: export E2E_KILLS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test race lint bench bench-smoke fuzz-smoke e2e e2e-kill up down status golden ci
@@ -24,7 +25,7 @@ help: ## this list
 demo: ## the IoT topology on simulated devices for DEMO_SECONDS (60); CHAIN=rocketmq takes real servers
 	go run ./topologies/iot/cmd/iot demo
 
-test: up ## all tests, against real servers, the end-to-end ones with 100000 readings; TESTFLAGS=-v for more
+test: up ## all tests, against real servers, the end-to-end ones with 100000 and 66000 readings; TESTFLAGS=-v for more
 	go test -p $(TEST_PARALLEL) -timeout 25m $(TESTFLAGS) ./topologies/iot/e2e ./... # the longest first: it mostly waits
 
 race: ## tests of the engine and the operators under the race detector

@@ -271,6 +271,12 @@ func (s *keyedStage[K, In, Out]) mark(m mark) {
 	}
 	if m.kind == markWatermark {
 		if s.group != nil {
+			if m.wm < s.group.wm { // another number of tasks, whose marks do not reach up to the stored one yet
+				if len(s.held) == 0 {
+					s.next.mark(m)
+				}
+				return
+			}
 			s.group.wm = m.wm
 		}
 		if s.timers != nil && s.th != nil {

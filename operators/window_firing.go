@@ -29,27 +29,39 @@ type firing struct {
 	due    flow.Timestamp // the watermark at which end is just due
 	at     flow.PageCursor
 	passed []uint64
-	// ahead are keys whose windows fired before their turn, since a late record was to change them: through which watermark. pages are
-	// the same by page, of a firing that a crash cut.
+	// ahead are keys whose windows fired before their turn, since a late record was to change them: through which watermark.
 	ahead map[flow.Slot]flow.Timestamp
-	pages map[uint32]flow.Timestamp
-	// cut: it was left between two steps, so that its part of the table is touched.
-	cut  bool
-	part *flow.Part
+	// pages are the same by page, of a firing that a crash cut, and others of pages without an entry: those of tasks that were done.
+	pages  map[uint32]flow.Timestamp
+	others flow.Timestamp
+	// cut: it was left between two steps, and so every page of its part of the table touched. stored: the store may hold that part.
+	cut, stored bool
+	part        *flow.Part
 }
 
 // open begins with what the table held.
 func (f *firing) open(wm flow.Timestamp) {
-	f.through, f.end = wm, flow.None
+	f.through, f.end, f.others = wm, flow.None, wm
 	for _, through := range f.pages {
-		f.busy, f.cut = true, true
+		f.busy, f.stored = true, true
 		f.through = min(f.through, through)
 	}
 }
 
-// fired tells whether the window of a page or a key that ends when it is due at through has fired before its turn.
+// of is the watermark through which a page's windows have fired, as far as that differs from the firing's.
+func (f *firing) of(page uint32) flow.Timestamp {
+	if f.pages == nil {
+		return flow.None
+	}
+	if through, ok := f.pages[page]; ok {
+		return through
+	}
+	return f.others
+}
+
+// skips tells whether a key's window whose last moment is t has fired before its turn.
 func (f *firing) skips(t flow.Timestamp, delay flow.Timestamp, page uint32, key flow.Slot) bool {
-	if through, ok := f.pages[page]; ok && passed(through, t, delay) {
+	if passed(f.of(page), t, delay) {
 		return true
 	}
 	through, ok := f.ahead[key]
@@ -85,7 +97,7 @@ func (t *sliced[K, T, R]) OnWatermark(_ context.Context, wm flow.Timestamp, _ *f
 // holds any more.
 func (t *sliced[K, T, R]) Step(_ context.Context, out *flow.Output[window.Result[K, R]]) (more bool, err error) {
 	f := &t.fires
-	for budget := fireStep; ; {
+	for budget := t.step; ; {
 		if f.end == flow.None {
 			_, end, ok := t.next(f.through)
 			if !ok {
@@ -123,7 +135,7 @@ func (t *sliced[K, T, R]) through(end flow.Timestamp) flow.Timestamp {
 // cut leaves the firing between two steps: from now on an epoch stores how far it has come.
 func (t *sliced[K, T, R]) cut() {
 	if f := &t.fires; !f.cut {
-		f.cut, f.part = true, t.table.Part(firingPart)
+		f.cut, f.stored, f.part = true, true, t.table.Part(firingPart)
 		t.keys.Pages(f.part.Touch)
 	}
 }
@@ -131,7 +143,7 @@ func (t *sliced[K, T, R]) cut() {
 // fired ends a firing.
 func (t *sliced[K, T, R]) fired() {
 	f := &t.fires
-	if f.cut {
+	if f.stored {
 		t.table.Drop(firingPart)
 	}
 	*f = firing{through: t.wm, end: flow.None, passed: f.passed}
@@ -227,6 +239,9 @@ func (t *sliced[K, T, R]) fireAhead(key flow.Slot, out *flow.Output[window.Resul
 		f.ahead = map[flow.Slot]flow.Timestamp{}
 	}
 	f.ahead[key] = t.wm
+	if f.stored && !f.cut {
+		t.cut()
+	}
 	if f.cut {
 		f.part.Touch(page)
 	}
@@ -238,10 +253,7 @@ func (f *firing) appendPage(b []byte, page uint32) []byte {
 	if !f.busy {
 		return b
 	}
-	through := f.through
-	if t, ok := f.pages[page]; ok {
-		through = max(through, t)
-	}
+	through := max(f.through, f.of(page))
 	if f.end != flow.None && f.hasPassed(page) {
 		through = max(through, f.due)
 	}

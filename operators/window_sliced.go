@@ -1,6 +1,7 @@
 package operators
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -31,6 +32,7 @@ type sliced[K comparable, T, R any] struct {
 	last  *pane
 	slots []agg.Slot
 	fires firing
+	step  int
 	// sum is where the slices of a window are merged.
 	sum    agg.Slot
 	hasSum bool
@@ -55,6 +57,7 @@ func newSliced[K comparable, T, R any](cfg *window.Config, store agg.Store[T, R]
 		cfg: cfg, size: cfg.Size, slide: cfg.Slide, offset: cfg.Offset, lateness: cfg.Lateness, slice: gcd(cfg.Size, cfg.Slide),
 		store: store, late: lateRecords[T]{side: side}, wm: flow.None, panes: map[int64]*pane{},
 	}
+	w.step = cmp.Or(cfg.Step, fireStep)
 	if cfg.Trigger == window.OnlyFinal {
 		w.delay = cfg.Lateness
 	}
@@ -73,9 +76,7 @@ func (t *sliced[K, T, R]) Open(_ context.Context, rt flow.Runtime) (err error) {
 	if err = flow.OpenTable(rt, "panes", &t.table, t); err != nil {
 		return err
 	}
-	if t.fires.open(t.wm); t.fires.cut {
-		t.fires.part = t.table.Part(firingPart)
-	}
+	t.fires.open(t.wm)
 	return nil
 }
 

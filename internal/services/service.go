@@ -209,7 +209,9 @@ func (s *Set) stop(ctx context.Context, svc service, grace time.Duration) error 
 		}
 		// A child that the kernel ends with it may take a moment.
 		gone, cancel := context.WithTimeout(ctx, 5*time.Second)
-		_ = until(gone, func() bool { return !slices.ContainsFunc(svc.ports, func(base int) bool { return s.dial(gone, base) == nil }) })
+		_ = until(gone, func() bool {
+			return !slices.ContainsFunc(svc.ports, func(base int) bool { return s.dial(gone, base) == nil })
+		})
 		cancel()
 		s.logf("%s stopped", svc.name)
 	}

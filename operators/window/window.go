@@ -29,6 +29,8 @@ type Config struct {
 	Trigger Trigger
 	Every   int64
 	Purge   bool
+	// Step is about how many accumulators one step of a firing reads.
+	Step int
 	// Lateness is how long behind the watermark a window takes late records.
 	Lateness flow.Timestamp
 }
@@ -88,6 +90,18 @@ func Discarding() Option { return flow.SetOption(func(c *Config) { c.Purge = tru
 
 // FinalOnly gives one result per window: when the watermark reaches its end plus the allowed lateness, with all late records.
 func FinalOnly() Option { return flow.SetOption(func(c *Config) { c.Trigger = OnlyFinal }) }
+
+// FireStep bounds how long a firing keeps its task: after about n accumulators the task looks at what else there is to do, and an epoch may
+// end, before it goes on. The watermark goes on behind the last of them. Defaults to 16,384, a few milliseconds. The windows that are cut
+// into slices fire so: Tumbling and Sliding at the watermark or FinalOnly.
+func FireStep(n int) Option {
+	return flow.SetOption(func(c *Config) {
+		c.Step = n
+		if n <= 0 {
+			c.Problem(fmt.Sprintf("firings in steps of %d accumulators", n), "give 1 or more")
+		}
+	})
+}
 
 // Result is what a window gives for one key.
 type Result[K comparable, R any] struct {

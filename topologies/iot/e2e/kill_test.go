@@ -18,8 +18,6 @@ import (
 )
 
 const (
-	// killsEach is how often each victim is killed.
-	killsEach = 3
 	// outOfOrderness is how late readings may be in this test, longestOutage how long a victim may take to be back: what was published
 	// in between needs time to catch up. E2E_SLOW multiplies both, for machines on which servers take a minute to start.
 	outOfOrderness = 60 * time.Second
@@ -30,7 +28,8 @@ const (
 // while readings are published. One is down at a time, for at most 20 s, and the next is killed when the path has caught up: what stands
 // before the broker, which stamps the time, may then be late by less than the out-of-orderness of 60 s.
 func TestE2EKill(t *testing.T) {
-	readings := number(t, "E2E_READINGS", 100_000)
+	kills := number(t, "E2E_KILLS", 3)
+	readings := number(t, "E2E_READINGS", 33_000*kills)
 	seed := uint64(number(t, "E2E_SEED", time.Now().UnixNano()))
 	rate := number(t, "E2E_RATE", min(3000, max(230, readings/500)))
 	slow := time.Duration(number(t, "E2E_SLOW", 1))
@@ -43,7 +42,7 @@ func TestE2EKill(t *testing.T) {
 	}
 	k.sim = c.simulate(readings, float64(rate))
 	defer k.keepClickHouse()()
-	k.run()
+	k.run(int(kills))
 	c.requireEnd(k.sim, 2*duration+time.Minute)
 	c.requireEnd(k.boxes["ingest"], 4*time.Minute)
 	c.requireEnd(k.boxes["data"], 4*time.Minute)
@@ -104,9 +103,10 @@ func (k *killer) keepClickHouse() (stop func()) {
 	return func() { cancel(); <-done }
 }
 
-func (k *killer) run() {
+// run kills each victim so many times, in random order.
+func (k *killer) run(each int) {
 	k.kills = map[string]int{}
-	victims := slices.Repeat([]string{"ingest", "data", services.RocketBroker, services.ClickHouse}, killsEach)
+	victims := slices.Repeat([]string{"ingest", "data", services.RocketBroker, services.ClickHouse}, each)
 	k.random.Shuffle(len(victims), func(i, j int) { victims[i], victims[j] = victims[j], victims[i] })
 	// Late readings come from here on: every partition knows what time it is, and what it knows is in a committed epoch.
 	k.eventually("the warm-up", time.Minute, func() bool { return k.status("simulate").WarmedUp && k.status("data").Read > 0 })
