@@ -179,6 +179,10 @@ func (p *distinctPart[T, V]) toSketch(a *hashes) {
 
 func (p *distinctPart[T, V]) merge(into, from Slot) {
 	a, b := p.at(into), p.at(from)
+	if b.sketch == nil && a.sketch == nil && a.n == 0 {
+		a.table, a.n = slices.Clone(b.table), b.n
+		return
+	}
 	if b.sketch == nil {
 		for _, h := range b.table {
 			if h != 0 {

@@ -111,6 +111,10 @@ func (p *leadersPart[T, V, R]) addBatch(_ []Slot, in []flow.Record[T]) {
 
 func (p *leadersPart[T, V, R]) merge(into, from Slot) {
 	a, b := p.at(into), *p.at(from)
+	if *a == nil {
+		*a = slices.Clone(b)
+		return
+	}
 	for i := range b {
 		if to := p.open(a, b[i].By, b[i].Time); to != nil {
 			*to = b[i]

@@ -171,6 +171,10 @@ func (l *timeline[N]) whole(s *series[N]) run[N] {
 // merge folds b into a. What is folded in b can only be put before, behind or between what is in a: where it overlaps, the shorter run is
 // left out. Slices and sessions never overlap.
 func (l *timeline[N]) merge(a, b *series[N]) {
+	if a.head.n == 0 && len(a.points) == 0 {
+		a.head, a.points = b.head, append(a.points, b.points...)
+		return
+	}
 	if b.head.n == 0 && (a.head.n == 0 || len(b.points) == 0 || b.points[0].t >= a.head.first.t) {
 		for _, p := range b.points {
 			l.put(a, p.t, p.v)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/millrace-stream/millrace/flow"
@@ -33,7 +34,7 @@ type Counted[V any] struct {
 //
 // NaN is passed over. Strings are copied when they are new. Of nothing the result is empty.
 //
-// State: a map entry per different value, up to limit, during a merge up to twice as many. A merge costs an entry each.
+// State: a map entry and a counter per different value, up to limit, during a merge up to twice as many. A merge costs an entry each.
 func TopK[T any, V cmp.Ordered](of func(T) V, k, limit int) Aggregate[T, Frequent[V]] {
 	return &topK[T, V]{of, k, limit}
 }
@@ -67,8 +68,10 @@ func (a *topK[T, V]) place(l *layout[T]) part[T, Frequent[V]] {
 	}
 }
 
+// tally counts values; place says where in counts each is.
 type tally[V cmp.Ordered] struct {
-	counts map[V]int64
+	place  map[V]int32
+	counts []Counted[V]
 	err    int64
 }
 
@@ -101,16 +104,21 @@ func (p *topKPart[T, V]) put(a *tally[V], v V) {
 	case v == zero: // -0 is 0
 		v = zero
 	}
-	n, known := a.counts[v]
-	if !known {
-		if a.counts == nil {
-			a.counts = map[V]int64{}
-		}
-		p.keep.set(&zero, v)
-		v = zero
+	if i, ok := a.place[v]; ok {
+		a.counts[i].Count++
+		return
 	}
-	a.counts[v] = n + 1
+	p.keep.set(&zero, v)
+	a.insert(zero, 1)
 	p.purge(a)
+}
+
+func (a *tally[V]) insert(v V, n int64) {
+	if a.place == nil {
+		a.place = map[V]int32{}
+	}
+	a.place[v] = int32(len(a.counts))
+	a.counts = append(a.counts, Counted[V]{v, n})
 }
 
 // purge subtracts the median from all counters when there are more than the limit.
@@ -119,29 +127,36 @@ func (p *topKPart[T, V]) purge(a *tally[V]) {
 		return
 	}
 	p.numbers = p.numbers[:0]
-	for _, n := range a.counts {
-		p.numbers = append(p.numbers, n)
+	for _, c := range a.counts {
+		p.numbers = append(p.numbers, c.Count)
 	}
 	slices.Sort(p.numbers)
 	median := p.numbers[len(p.numbers)/2]
 	a.err += median
-	for v, n := range a.counts {
-		if n <= median {
-			delete(a.counts, v)
-		} else {
-			a.counts[v] = n - median
+	old := a.counts
+	a.counts = a.counts[:0]
+	clear(a.place)
+	for _, c := range old {
+		if c.Count > median {
+			a.insert(c.Value, c.Count-median)
 		}
 	}
+	clear(old[len(a.counts):])
 }
 
 func (p *topKPart[T, V]) merge(into, from Slot) {
 	a, b := p.at(into), p.at(from)
 	a.err += b.err
 	if a.counts == nil && len(b.counts) > 0 {
-		a.counts = make(map[V]int64, len(b.counts))
+		a.counts, a.place = slices.Clone(b.counts), maps.Clone(b.place)
+		return
 	}
-	for v, n := range b.counts {
-		a.counts[v] += n
+	for _, c := range b.counts {
+		if i, ok := a.place[c.Value]; ok {
+			a.counts[i].Count += c.Count
+		} else {
+			a.insert(c.Value, c.Count)
+		}
 	}
 	p.purge(a)
 }
@@ -152,7 +167,7 @@ func (p *topKPart[T, V]) result(s Slot) Frequent[V] {
 	if len(a.counts) == 0 {
 		return out
 	}
-	p.list(a)
+	p.entries = append(p.entries[:0], a.counts...)
 	slices.SortFunc(p.entries, func(x, y Counted[V]) int {
 		if c := cmp.Compare(y.Count, x.Count); c != 0 {
 			return c
@@ -162,14 +177,6 @@ func (p *topKPart[T, V]) result(s Slot) Frequent[V] {
 	out.Values = slices.Clone(p.entries[:min(p.k, len(p.entries))])
 	clear(p.entries)
 	return out
-}
-
-// list sets entries.
-func (p *topKPart[T, V]) list(a *tally[V]) {
-	p.entries = p.entries[:0]
-	for v, n := range a.counts {
-		p.entries = append(p.entries, Counted[V]{v, n})
-	}
 }
 
 func (p *topKPart[T, V]) fingerprint() string {
@@ -183,12 +190,12 @@ func (p *topKPart[T, V]) append(b []byte, slots []Slot) []byte {
 		a := p.at(s)
 		b = binary.LittleEndian.AppendUint64(b, uint64(a.err))
 		b = binary.LittleEndian.AppendUint32(b, uint32(len(a.counts)))
-		p.list(a)
+		p.entries = append(p.entries[:0], a.counts...)
 		slices.SortFunc(p.entries, func(x, y Counted[V]) int { return cmp.Compare(x.Value, y.Value) })
 		rows := rowsOf(p.entries)
 		b = p.wire.append(b, upTo(&p.slots, len(p.entries)), &rows)
+		clear(p.entries)
 	}
-	clear(p.entries)
 	return b
 }
 
@@ -208,14 +215,11 @@ func (p *topKPart[T, V]) read(b []byte, slots []Slot) ([]byte, error) {
 		if b, err = p.wire.read(b, upTo(&p.slots, int(n)), &rows); err != nil {
 			return b, err
 		}
-		if n > 0 {
-			a.counts = make(map[V]int64, n)
-		}
 		for i, e := range entries {
 			if e.Count < 1 || e.Value != e.Value || i > 0 && e.Value <= entries[i-1].Value { //nolint:gocritic,staticcheck // NaN
 				return b, errRead
 			}
-			a.counts[e.Value] = e.Count
+			a.insert(e.Value, e.Count)
 		}
 		*p.at(s) = a
 	}
