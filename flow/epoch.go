@@ -127,10 +127,7 @@ func (u *unit) epochLoop(interval <-chan time.Time, rearm func()) error {
 			}
 		case <-tickC:
 			tick.Reset(min(max(u.t.tick, time.Millisecond), time.Second))
-			now := clock.Now()
-			for _, p := range u.parts {
-				p.silent(u, now)
-			}
+			u.silent()
 		case <-alarm.C():
 			alarmAt = EndOfTime
 			u.ring()

@@ -191,7 +191,7 @@ func (u *unit) idle(ctx context.Context) error {
 		var err error
 		left := int64(0)
 		if !u.do(func() {
-			u.ring()
+			u.tick()
 			err = u.drain()
 			left = u.handed.Load() + u.stepping.Load()
 			u.resume()

@@ -70,6 +70,7 @@ type partition struct {
 	window    atomic.Int64
 	lag       atomic.Int64
 	idleSince atomic.Int64 // 0: not idle
+	times     []*partitionTime
 
 	pump    chan *delivery
 	pumped  chan struct{}
@@ -272,7 +273,7 @@ func (s *subscriber) Close() error {
 func (p *partition) pumpLoop(u *unit) {
 	defer close(p.pumped)
 	for d := range p.pump {
-		if !u.enter() {
+		if !u.align(p) || !u.enter() {
 			u.processed()
 			return
 		}

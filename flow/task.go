@@ -225,6 +225,22 @@ func until(now, at Timestamp) time.Duration {
 	return math.MaxInt64
 }
 
+// tick does what the clock asks for now. It runs on the coordinator.
+func (u *unit) tick() {
+	u.ring()
+	if u.t.tick > 0 {
+		u.silent()
+	}
+}
+
+// silent tells the partitions' tasks how long their sources have had nothing. It runs on the coordinator.
+func (u *unit) silent() {
+	now := u.t.cfg.clock.Now()
+	for _, p := range u.parts {
+		p.silent(u, now)
+	}
+}
+
 // ring fires the timers that are due. It runs on the coordinator.
 func (u *unit) ring() {
 	now := TimestampOf(u.t.cfg.clock.Now())

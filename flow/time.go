@@ -27,10 +27,10 @@ func (s TimedStream[T]) BadClock() Stream[Late[T]] { return s.bad }
 func AssignTime[T any](s Stream[T], name string, at func(T) time.Time, wm WatermarkStrategy, opts ...TimeOption[T]) TimedStream[T] {
 	in := s.stream()
 	t := in.t
-	cfg := Configure(&NodeConfig{Traits: Traits{Kind: "assign-time"}}, opts)
+	cfg := Configure(&timeConfig[T]{NodeConfig: NodeConfig{Traits: Traits{Kind: "assign-time"}}}, opts)
 	cfg.Traits.Kind = "assign-time"
 	side, bad := SideOutput[Late[T]](t, name, "bad-clock")
-	n := t.addOperator(name, cfg, in.timed)
+	n := t.addOperator(name, &cfg.NodeConfig, in.timed)
 	p := newPort[T](t, n, "").like(true, false)
 	settings, problem := wm.Settings()
 	if problem != "" {
@@ -39,33 +39,54 @@ func AssignTime[T any](s Stream[T], name string, at func(T) time.Time, wm Waterm
 	if in.moved {
 		t.problem(name, "AssignTime stands below an exchange, KeyBy or Union", "assign time right behind each source: watermarks follow from a partition's own sequence of records")
 	}
-	if d := settings.IdleAfter; d > 0 && (t.tick == 0 || d/4 < t.tick) {
-		t.tick = d / 4
+	for _, d := range []time.Duration{settings.IdleAfter, settings.CloseIdleAfter} {
+		if d > 0 && (t.tick == 0 || d/4 < t.tick) {
+			t.tick = d / 4
+		}
 	}
 	if at == nil {
 		t.problem(name, "the time function is nil", "pass a function from record to time.Time")
 	}
 	in.connect(n, func(b *builder) receiver[T] {
 		st := &timeStage[T]{
-			nodeTask: newNodeTask(b, n), at: at, set: settings, side: side, next: p.build(b),
+			nodeTask: newNodeTask(b, n), at: at, punctuation: cfg.punctuation, set: settings, side: side, next: p.build(b), seen: &partitionTime{node: name},
 			top: None, marked: None, cell: None, out: make([]Record[T], MaxBatch),
 		}
 		st.bad = side.Open(Runtime{st.nodeTask})
+		st.seen.drift.Store(int64(settings.Align))
+		st.publish()
+		b.t.part.times = append(b.t.part.times, st.seen)
 		b.t.clocks = append(b.t.clocks, st)
 		return st
 	})
 	return TimedStream[T]{p, bad}
 }
 
+// timeConfig is that of AssignTime.
+type timeConfig[T any] struct {
+	NodeConfig
+	punctuation func(T) (time.Time, bool)
+}
+
+// Punctuated takes watermarks from the records: where f returns true, no more records with times up to and including the one that it
+// returns are expected behind that record. Bound and Every of the strategy have no meaning then; MaxAhead holds as ever, and a watermark
+// that is lower than an earlier one is passed over.
+func Punctuated[T any](f func(T) (time.Time, bool)) TimeOption[T] {
+	return TimeOption[T](SetOption(func(c *timeConfig[T]) { c.punctuation = f }))
+}
+
 // timeStage assigns time within a source partition's task.
 type timeStage[T any] struct {
 	*nodeTask
-	at   func(T) time.Time
-	set  watermark.Settings
-	side *Side[Late[T]]
-	bad  *Output[Late[T]]
-	next receiver[T]
-	out  []Record[T]
+	at func(T) time.Time
+	// punctuation is nil where watermarks follow from the times.
+	punctuation func(T) (time.Time, bool)
+	seen        *partitionTime
+	set         watermark.Settings
+	side        *Side[Late[T]]
+	bad         *Output[Late[T]]
+	next        receiver[T]
+	out         []Record[T]
 	// top is the greatest time seen, capped by the reference; marked the last watermark sent; cell the number of marked's interval.
 	top    Timestamp
 	marked Timestamp
@@ -86,10 +107,7 @@ func (s *timeStage[T]) push(in []Record[T]) {
 		return
 	}
 	s.stats.in.Add(int64(len(in)))
-	if s.idle {
-		s.idle = false
-		s.next.mark(mark{kind: markActive})
-	}
+	s.active()
 	for len(in) > 0 && s.t.err == nil {
 		n, err := s.run(in)
 		in = in[n:]
@@ -98,6 +116,24 @@ func (s *timeStage[T]) push(in []Record[T]) {
 		}
 	}
 	s.flushSides()
+}
+
+func (s *timeStage[T]) active() {
+	if s.idle {
+		s.idle = false
+		s.publish()
+		s.next.mark(mark{kind: markActive})
+	}
+}
+
+// rise sends a watermark, if it is one.
+func (s *timeStage[T]) rise(wm Timestamp) {
+	if wm <= s.marked {
+		return
+	}
+	s.marked = wm
+	s.publish()
+	s.next.mark(mark{kind: markWatermark, wm: wm})
 }
 
 func (s *timeStage[T]) run(in []Record[T]) (n int, err error) {
@@ -149,6 +185,18 @@ func (s *timeStage[T]) run(in []Record[T]) (n int, err error) {
 			send()
 			k, sent = 0, 0
 		}
+		if s.punctuation != nil {
+			s.top = max(s.top, seen)
+			if at, ok := s.punctuation(r.Value); ok {
+				wm := TimestampOf(at)
+				if d := s.set.MaxAhead; d >= 0 && ref != None {
+					wm = min(wm, ref.Add(d))
+				}
+				send()
+				s.rise(wm)
+			}
+			continue
+		}
 		if seen <= s.top {
 			continue
 		}
@@ -164,9 +212,8 @@ func (s *timeStage[T]) run(in []Record[T]) (n int, err error) {
 			}
 			s.cell = c
 		}
-		s.marked = wm
 		send()
-		s.next.mark(mark{kind: markWatermark, wm: wm})
+		s.rise(wm)
 	}
 	send()
 	return len(in), nil
@@ -199,17 +246,24 @@ func (s *timeStage[T]) refuse(r *Record[T], ts Timestamp, reason string) error {
 func (s *timeStage[T]) mark(m mark) {
 	switch m.kind {
 	case markSilent:
-		if !s.idle && s.set.IdleAfter > 0 && time.Duration(m.wm) >= s.set.IdleAfter {
+		silent := time.Duration(m.wm)
+		idle := s.set.IdleAfter > 0 && silent >= s.set.IdleAfter
+		if d := s.set.CloseIdleAfter; d > 0 && silent >= d && s.top != None {
+			if wm := s.top.Add(silent).Add(-s.set.Bound) - 1; wm > s.marked {
+				s.active() // an idle partition's watermark does not count
+				s.rise(wm)
+			}
+		}
+		if idle && !s.idle {
 			s.idle = true
+			s.publish()
 			s.next.mark(mark{kind: markIdle})
 		}
 	case markWatermark: // the end of a bounded stream
 		if m.wm == EndOfTime {
-			if s.idle {
-				s.idle = false
-				s.next.mark(mark{kind: markActive})
-			}
+			s.active()
 			s.marked = m.wm
+			s.publish()
 			s.next.mark(m)
 		}
 	}
@@ -240,6 +294,7 @@ func (s *timeStage[T]) restoreClock() error {
 		return fmt.Errorf("node %q: %w", s.node, errCorrupt)
 	}
 	s.top, s.marked, s.cell = Timestamp(binary.BigEndian.Uint64(b)), Timestamp(binary.BigEndian.Uint64(b[8:])), Timestamp(binary.BigEndian.Uint64(b[16:]))
+	s.publish()
 	return nil
 }
 

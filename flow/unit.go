@@ -56,7 +56,10 @@ type engine struct {
 	errMu     sync.Mutex
 	stopped   atomic.Bool
 	wg        sync.WaitGroup // sources' goroutines
-	running   atomic.Int32   // sources whose Run has not returned
+	partMu    sync.Mutex
+	reading   []*partition // never changed in place
+	aligning  atomic.Int32 // partitions that wait for others
+	running   atomic.Int32 // sources whose Run has not returned
 
 	deadMu     sync.Mutex
 	deadW      map[*sinkImpl[DeadLetter]]SinkWriter[DeadLetter]
@@ -654,6 +657,7 @@ func (e *engine) addPartition(sub *subscriber, p Partition) (*partition, error) 
 		}
 	}
 	u.parts = append(u.parts, part)
+	e.enlist(part)
 	return part, nil
 }
 
@@ -713,6 +717,9 @@ func (u *unit) readPartition(ctx context.Context, p *partition) {
 		return
 	}
 	p.ended.Store(true)
+	for _, u := range u.all() {
+		u.lookAgain()
+	}
 	go u.root.do(u.checkEnd)
 }
 
@@ -727,6 +734,7 @@ func (e *engine) removePartition(ctx context.Context, sub *subscriber, p Partiti
 		return fmt.Errorf("partition %q is not assigned", p.ID)
 	}
 	part.cancel()
+	e.delist(part)
 	select {
 	case <-part.pumped:
 	case <-ctx.Done():

@@ -32,6 +32,7 @@ type sourcePart[T any] struct {
 	emitted int
 	ended   bool
 	idle    bool
+	told    bool // it has said that there is nothing
 }
 
 type rejected struct {
@@ -84,7 +85,7 @@ func (s *Source[T]) FeedReject(raw string, cause error) {
 	s.signal()
 }
 
-// Idle lets a partition say that there is nothing.
+// Idle lets a partition say that there is nothing, now and whenever it has been read to its end. Settle waits until it has said so.
 func (s *Source[T]) Idle(partition string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -120,7 +121,7 @@ func (s *Source[T]) wait(ctx context.Context) error {
 		s.mu.Lock()
 		done, changed := s.running, s.changed
 		for _, p := range s.parts {
-			done = done && p.emitted >= len(p.log)
+			done = done && p.emitted >= len(p.log) && (!p.idle || p.told || p.ended)
 		}
 		s.mu.Unlock()
 		if done {
@@ -194,7 +195,7 @@ func (s *Source[T]) Read(ctx context.Context, part flow.Partition, from flow.Pos
 	if s.Mode == flow.Redeliver {
 		at = int(s.committed[part.ID].Offset)
 	}
-	p.emitted = at
+	p.emitted, p.told = at, false
 	s.signal()
 	for {
 		n := min(len(p.log)-at, flow.MaxBatch)
@@ -202,8 +203,10 @@ func (s *Source[T]) Read(ctx context.Context, part flow.Partition, from flow.Pos
 			if p.ended {
 				return nil
 			}
-			if p.idle {
+			if p.idle && !p.told {
 				in.Idle()
+				p.told = true
+				s.signal()
 			}
 			changed := s.changed
 			s.mu.Unlock()
@@ -220,6 +223,7 @@ func (s *Source[T]) Read(ctx context.Context, part flow.Partition, from flow.Pos
 		if s.BatchSize > 0 {
 			n = min(n, s.BatchSize)
 		}
+		p.told = false
 		buf := in.Buffer()
 		for i := at; i < at+n; i++ {
 			if r, bad := p.rejects[i]; bad {

@@ -13,6 +13,8 @@ type Strategy struct {
 	idleAfter     time.Duration
 	maxAhead      time.Duration
 	maxFutureSkew time.Duration
+	closeAfter    time.Duration
+	align         time.Duration
 	ok            bool
 }
 
@@ -52,12 +54,23 @@ func (s Strategy) MaxAhead(d time.Duration) Strategy { s.maxAhead = d; return s 
 // switches it off. Defaults to 24 h.
 func (s Strategy) MaxFutureSkew(d time.Duration) Strategy { s.maxFutureSkew = d; return s }
 
+// CloseIdleAfter lets wall time go on for event time once a partition has had nothing for d, as its source says: from then on the
+// watermark is the greatest time seen + how long nothing came - bound - 1 ns, so that the last windows of a stream that has fallen silent
+// close. Other partitions that speak hold it back as ever. Records that come later with times of that gap are late. It is not a function
+// of the records alone, unlike all else here. 0, the default, switches it off.
+func (s Strategy) CloseIdleAfter(d time.Duration) Strategy { s.closeAfter = d; return s }
+
+// Align keeps the topology's partitions together in event time: one whose watermark is more than d ahead of the least of all others that
+// have Align is not read on until they have come nearer, so that what waits for the slow ones in windows and joins stays small. Partitions
+// that are idle, have ended or have not had a record yet are not waited for. 0, the default, switches it off.
+func (s Strategy) Align(d time.Duration) Strategy { s.align = d; return s }
+
 // Simulated is for sources whose event time has nothing to do with the clock: MaxAhead and MaxFutureSkew off.
 func (s Strategy) Simulated() Strategy { return s.MaxAhead(Off).MaxFutureSkew(Off) }
 
 // Settings is a strategy in plain figures, for the engine.
 type Settings struct {
-	Bound, Every, IdleAfter, MaxAhead, MaxFutureSkew time.Duration
+	Bound, Every, IdleAfter, MaxAhead, MaxFutureSkew, CloseIdleAfter, Align time.Duration
 }
 
 // Settings returns the strategy's figures and what is wrong with them, "" if nothing is.
@@ -72,6 +85,10 @@ func (s Strategy) Settings() (Settings, string) {
 		problem = "Every is negative"
 	case s.idleAfter < 0:
 		problem = "IdleAfter is negative"
+	case s.closeAfter < 0:
+		problem = "CloseIdleAfter is negative"
+	case s.align < 0:
+		problem = "the drift of Align is negative"
 	}
-	return Settings{s.bound, s.every, s.idleAfter, s.maxAhead, s.maxFutureSkew}, problem
+	return Settings{s.bound, s.every, s.idleAfter, s.maxAhead, s.maxFutureSkew, s.closeAfter, s.align}, problem
 }
