@@ -83,7 +83,7 @@ func rankingOf[T any, V cmp.Ordered, R any](l *layout[T], by func(T) V, of func(
 	return ranking[T, V, R]{valuesOf(l, by), of, keeperOf[V](), keeperOf[R](), greatest}
 }
 
-// beats tells whether a record of measure v and time t comes before a. NaN (which is not equal to itself) comes last.
+// beats tells whether a record of measure v and time t comes before a. NaN comes last.
 func (p *ranking[T, V, R]) beats(v V, t flow.Timestamp, a *ranked[V, R]) bool {
 	switch {
 	case v < a.By:
@@ -92,11 +92,13 @@ func (p *ranking[T, V, R]) beats(v V, t flow.Timestamp, a *ranked[V, R]) bool {
 		return p.max
 	case v == a.By:
 		return t < a.Time
-	case v != v: //nolint:gocritic,staticcheck // true for NaN alone
-		return a.By != a.By && t < a.Time //nolint:gocritic,staticcheck // as above
+	case isNaN(v):
+		return isNaN(a.By) && t < a.Time
 	}
 	return true
 }
+
+func isNaN[V cmp.Ordered](v V) bool { return v != v } //nolint:gocritic // true for NaN alone
 
 // fill makes a the record's.
 func (p *ranking[T, V, R]) fill(a *ranked[V, R], v V, r *flow.Record[T]) {

@@ -112,7 +112,7 @@ func floatBits(f float64) uint64 {
 	switch {
 	case f == 0:
 		return 0
-	case f != f: //nolint:gocritic,staticcheck // true for NaN alone
+	case math.IsNaN(f):
 		return math.Float64bits(math.NaN())
 	}
 	return math.Float64bits(f)

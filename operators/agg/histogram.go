@@ -81,7 +81,7 @@ func (p *histogramPart[T, N]) words() int { return len(p.bounds) + 3 }
 
 func (p *histogramPart[T, N]) count(w *uint64, v float64) {
 	words := unsafe.Slice(w, p.words())
-	if v != v { //nolint:gocritic,staticcheck // true for NaN alone
+	if math.IsNaN(v) {
 		words[len(words)-2]++
 		return
 	}

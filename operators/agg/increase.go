@@ -57,7 +57,7 @@ func (a *increase[T, N]) place(l *layout[T]) part[T, float64] {
 }
 
 // finite is false for NaN and infinities, whose difference to themselves is not 0.
-func finite[N Number](v N) bool { return v-v == 0 } //nolint:gocritic,staticcheck // meant
+func finite[N Number](v N) bool { return v-v == 0 } //nolint:gocritic // meant
 
 func growth[N Number](a, b point[N]) float64 {
 	switch {

@@ -79,7 +79,7 @@ func (p *leadersPart[T, V, R]) rank(a []ranked[V, R], v V, t flow.Timestamp) int
 // open makes room at the place of measure v and time t, and returns it, or nil if the record does not rank.
 func (p *leadersPart[T, V, R]) open(a *[]ranked[V, R], v V, t flow.Timestamp) *ranked[V, R] {
 	s := *a
-	if v != v || len(s) == p.n && !p.beats(v, t, &s[len(s)-1]) { //nolint:gocritic,staticcheck // true for NaN alone
+	if isNaN(v) || len(s) == p.n && !p.beats(v, t, &s[len(s)-1]) {
 		return nil
 	}
 	i := p.rank(s, v, t)

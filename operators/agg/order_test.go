@@ -53,7 +53,7 @@ func TestOrderOfArrivalDoesNotMatter(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in := readings().Draw(t, "readings")
 		for i := range in {
-			in[i].Time = flow.Timestamp(i*1e9 + int(rapid.IntRange(0, 1e9-1).Draw(t, "time")))
+			in[i].Time = flow.Timestamp(i*1e9 + rapid.IntRange(0, 1e9-1).Draw(t, "time"))
 		}
 		shuffled := rapid.Permutation(slices.Clone(in)).Draw(t, "order")
 		parts := make([]agg.Slot, len(in))

@@ -110,7 +110,7 @@ func (p *quantilesPart[T, N, R]) newSketch() *ddsketch.DDSketch {
 
 func (p *quantilesPart[T, N, R]) put(a *ranks, v float64) {
 	switch {
-	case v != v: //nolint:gocritic,staticcheck // true for NaN alone
+	case math.IsNaN(v):
 		return
 	case v > math.MaxFloat64:
 		a.high++

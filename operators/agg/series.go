@@ -95,27 +95,29 @@ func (l *timeline[N]) miss(n int64) {
 
 // put sets the value at a time. One of the same time is replaced.
 func (l *timeline[N]) put(s *series[N], t flow.Timestamp, v N) {
+	l.insert(s, t, v)
+	l.trim(s)
+}
+
+func (l *timeline[N]) insert(s *series[N], t flow.Timestamp, v N) {
 	n := len(s.points)
 	switch {
 	case n > 0 && t > s.points[n-1].t, n == 0 && s.head.n == 0 && t != flow.None:
 		s.points = append(s.points, point[N]{t, v})
 	case t == flow.None || s.head.n > 0 && t <= s.head.last.t && t >= s.head.first.t:
 		l.miss(1)
-		return
 	case s.head.n > 0 && t < s.head.first.t:
 		r := run[N]{point[N]{t, v}, point[N]{t, v}, 0, 1}
 		l.join(&r, &s.head)
 		s.head = r
-		return
 	default:
 		i := place(s.points, t)
 		if i < n && s.points[i].t == t {
 			s.points[i].v = v
-			return
+		} else {
+			s.points = slices.Insert(s.points, i, point[N]{t, v})
 		}
-		s.points = slices.Insert(s.points, i, point[N]{t, v})
 	}
-	l.trim(s)
 }
 
 // place is the first point that is not before t.
@@ -177,8 +179,9 @@ func (l *timeline[N]) merge(a, b *series[N]) {
 	}
 	if b.head.n == 0 && (a.head.n == 0 || len(b.points) == 0 || b.points[0].t >= a.head.first.t) {
 		for _, p := range b.points {
-			l.put(a, p.t, p.v)
+			l.insert(a, p.t, p.v)
 		}
+		l.trim(a)
 		return
 	}
 	runs := appendRuns(appendRuns(l.scratch[:0], a), b)

@@ -57,7 +57,7 @@ func TestSizesInTheDocumentation(t *testing.T) {
 	require.Equal(t, 16, ownSize(t, Min(of)))
 	var sizes []string
 	for _, e := range []float64{0.01, 0.033} {
-		p := Distinct(of, e).(*distinct[sized, float64]).precision() //nolint:errcheck // a panic is a failure
+		p := Distinct(of, e).(*distinct[sized, float64]).precision()
 		sizes = append(sizes, fmt.Sprintf("%d, then %s bytes", max(8, 1<<p/32)*8, thousands(1<<p)))
 	}
 	for _, s := range sizes {

@@ -99,7 +99,7 @@ func (p *topKPart[T, V]) addBatch(_ []Slot, _ []flow.Record[T]) {
 func (p *topKPart[T, V]) put(a *tally[V], v V) {
 	var zero V
 	switch {
-	case v != v: //nolint:gocritic,staticcheck // true for NaN alone
+	case isNaN(v):
 		return
 	case v == zero: // -0 is 0
 		v = zero
@@ -216,7 +216,7 @@ func (p *topKPart[T, V]) read(b []byte, slots []Slot) ([]byte, error) {
 			return b, err
 		}
 		for i, e := range entries {
-			if e.Count < 1 || e.Value != e.Value || i > 0 && e.Value <= entries[i-1].Value { //nolint:gocritic,staticcheck // NaN
+			if e.Count < 1 || isNaN(e.Value) || i > 0 && e.Value <= entries[i-1].Value {
 				return b, errRead
 			}
 			a.insert(e.Value, e.Count)

@@ -1,0 +1,340 @@
+package operators
+
+import (
+	"context"
+	"fmt"
+	"math/bits"
+
+	"github.com/millrace-stream/millrace/flow"
+	"github.com/millrace-stream/millrace/operators/join"
+	"github.com/millrace-stream/millrace/operators/window"
+)
+
+// WindowJoin joins the records of both inputs that lie in one window: every pair of a key, and for the kinds Left, Right and Full also
+// those whose window has nothing of the other side, with nil for what is missing. Windows are window.Tumbling, window.Sliding or
+// window.Days. It is the window join of Apache Flink, whose DataStream API has the inner one only.
+//
+// Results come when the watermark has reached the window's last moment (end - 1), which is their time: in order of windows, key groups and
+// slots, and within a window of a key as the left records and then the right ones lie in time. With join.AllowedLateness a late record
+// gives all pairs of its windows again, at once, as in Flink. Without it, or behind it, it comes out of LateLeft or LateRight. A record in a
+// gap between windows is counted (no_window). To emit something else than pairs see CoGroup.
+//
+// f must neither keep nor change what its arguments point to. A panic of f stops the topology, since there is no one record to blame.
+//
+// State: each record once, however many sliding windows it lies in, until the last of them is gone: the watermark at its end - 1 + lateness,
+// and up to one slide or an eighth of the size longer (at least 250 ms), since state is freed by buckets of time. A firing holds one key's
+// window in memory besides. It is stored as that of Join is.
+//
+// A crash rolls back to the last epoch together with both sources; results of the replayed part come again.
+func WindowJoin[K comparable, T, V, R any](left flow.KeyedStream[K, T], right flow.KeyedStream[K, V], name string, w window.Plain, kind join.Kind, f func(*T, *V) R, opts ...join.Option) Joined[T, V, R] {
+	cfg := &join.Config{}
+	if kind > join.Full {
+		cfg.Problem(fmt.Sprintf("there is no %v join", kind), "give join.Inner, join.Left, join.Right or join.Full")
+	}
+	var pairs func(*join.Group[K, T, V], flow.Timestamp, *flow.Output[R])
+	if f != nil {
+		pairs = func(g *join.Group[K, T, V], at flow.Timestamp, out *flow.Output[R]) {
+			for i := range g.Left {
+				for k := range g.Right {
+					*out.Next(at, nil) = f(&g.Left[i], &g.Right[k])
+				}
+				if len(g.Right) == 0 && kind.KeepsLeft() {
+					*out.Next(at, nil) = f(&g.Left[i], nil)
+				}
+			}
+			for k := range g.Right {
+				if len(g.Left) == 0 && kind.KeepsRight() {
+					*out.Next(at, nil) = f(nil, &g.Right[k])
+				}
+			}
+		}
+	}
+	return windowJoin(left, right, name, "window-join", w, cfg, pairs, opts)
+}
+
+// CoGroup calls f with what both inputs brought for a key in a window, also where one side is empty; f may emit any number of results.
+// It is the coGroup of Apache Flink. All else is as in WindowJoin, which is made of it.
+func CoGroup[K comparable, T, V, R any](left flow.KeyedStream[K, T], right flow.KeyedStream[K, V], name string, w window.Plain, f func(g join.Group[K, T, V], emit func(R)), opts ...join.Option) Joined[T, V, R] {
+	var group func(*join.Group[K, T, V], flow.Timestamp, *flow.Output[R])
+	if f != nil {
+		group = func(g *join.Group[K, T, V], at flow.Timestamp, out *flow.Output[R]) {
+			f(*g, func(v R) { *out.Next(at, nil) = v })
+		}
+	}
+	return windowJoin(left, right, name, "co-group", w, &join.Config{}, group, opts)
+}
+
+func windowJoin[K comparable, T, V, R any](left flow.KeyedStream[K, T], right flow.KeyedStream[K, V], name, kind string, w window.Plain,
+	cfg *join.Config, f func(*join.Group[K, T, V], flow.Timestamp, *flow.Output[R]), opts []join.Option) Joined[T, V, R] {
+	cfg.Tolerance = -1
+	flow.Configure(cfg, opts)
+	noTolerance(cfg, "a join by windows")
+	shape := &window.Config{}
+	if w != nil {
+		w(shape)
+	} else {
+		cfg.Problem("the window assigner is nil", "give one like window.Tumbling(time.Minute)")
+		shape.Size, shape.Slide = 1, 1
+	}
+	if shape.Shape != window.Aligned && shape.Shape != window.Calendar {
+		cfg.Problem("these windows do not cut time for both inputs alike", "give window.Tumbling, window.Sliding or window.Days")
+	}
+	flow.With(shape)(cfg)
+	codecs := settings[T, V](cfg, kind, f != nil, flow.Timestamp(horizon(shape))+cfg.Lateness)
+	out := joined[T, V, R](left.Topology(), name)
+	out.Stream = flow.ApplyJoin[K, T, V, R](left, right, name, func() *grouped[K, T, V, R] {
+		g := &grouped[K, T, V, R]{shape: shape, lateness: cfg.Lateness, f: f, late: out.late}
+		width := bucketWidth(flow.Timestamp(horizon(shape)))
+		if shape.Shape == window.Aligned {
+			width = max(width, shape.Slide)
+		}
+		g.left.width, g.left.code = width, codecs.left()
+		g.right.width, g.right.code = width, codecs.right()
+		return g
+	}, flow.With(cfg))
+	return out.Joined
+}
+
+// grouped is WindowJoin and CoGroup.
+type grouped[K comparable, T, V, R any] struct {
+	shape    *window.Config
+	lateness flow.Timestamp
+	f        func(*join.Group[K, T, V], flow.Timestamp, *flow.Output[R])
+
+	late  lateSides[T, V]
+	rt    flow.Runtime
+	keys  flow.Keys[K]
+	left  timeline[T]
+	right timeline[V]
+	wm    flow.Timestamp
+	group join.Group[K, T, V]
+	// live are the keys of a window that fires, a bit each, by page.
+	live []uint64
+}
+
+// Open implements flow.Opener.
+func (g *grouped[K, T, V, R]) Open(_ context.Context, rt flow.Runtime) (err error) {
+	g.rt = rt
+	g.late.open(rt)
+	if err = flow.OpenKeys(rt, &g.keys); err != nil {
+		return err
+	}
+	if g.wm, err = flow.OpenWatermark(rt); err != nil {
+		return err
+	}
+	print := fmt.Sprintf("windows %d %s %d %d %d", g.shape.Shape, g.shape.Name, g.shape.Size, g.shape.Slide, g.shape.Offset)
+	if err = g.left.open(rt, "left", print, &g.keys); err != nil {
+		return err
+	}
+	return g.right.open(rt, "right", print, &g.keys)
+}
+
+// first is the first window that ends behind a moment.
+func (g *grouped[K, T, V, R]) first(at flow.Timestamp) (start, end flow.Timestamp) {
+	if g.shape.Shape == window.Calendar {
+		return g.shape.Bounds(at)
+	}
+	size, slide := g.shape.Size, g.shape.Slide
+	last := windowStart(at, g.shape.Offset, slide) // the last that begins by then
+	// Of those before it, as many as still end behind at.
+	if n := (size - 1 - (at - last)) / slide; at-last < size {
+		if start = last - n*slide; start > last {
+			start = last
+		}
+		return start, windowEnd(start, size)
+	}
+	return g.next(last, windowEnd(last, size)) // at lies in a gap
+}
+
+// next is the window behind one, which begins at EndOfTime if there is none.
+func (g *grouped[K, T, V, R]) next(start, end flow.Timestamp) (flow.Timestamp, flow.Timestamp) {
+	if g.shape.Shape == window.Calendar {
+		if end == flow.EndOfTime {
+			return end, end
+		}
+		return g.shape.Bounds(end)
+	}
+	start = windowEnd(start, g.shape.Slide)
+	return start, windowEnd(start, g.shape.Size)
+}
+
+// gone tells whether a window takes no more records.
+func (g *grouped[K, T, V, R]) gone(end flow.Timestamp) bool {
+	return end != flow.EndOfTime && passed(g.wm, end-1, g.lateness)
+}
+
+// lastEnd is the end of the last window that begins by a moment.
+func (g *grouped[K, T, V, R]) lastEnd(at flow.Timestamp) flow.Timestamp {
+	if g.shape.Shape == window.Calendar {
+		_, end := g.shape.Bounds(at)
+		return end
+	}
+	return windowEnd(windowStart(at, g.shape.Offset, g.shape.Slide), g.shape.Size)
+}
+
+// place says whether a window takes a record of this time, and counts those that lie in none.
+func (g *grouped[K, T, V, R]) place(at flow.Timestamp) (taken bool, why string) {
+	if at == flow.None {
+		return false, tooLate(at, g.wm)
+	}
+	any := false
+	for start, end := g.first(at); start <= at && start < end; start, end = g.next(start, end) {
+		if any = true; !g.gone(end) {
+			return true, ""
+		}
+	}
+	if any {
+		return false, "its window is gone"
+	}
+	g.rt.Count("no_window", 1)
+	return false, ""
+}
+
+// again gives the windows of a late record that have fired.
+func (g *grouped[K, T, V, R]) again(key flow.Slot, at flow.Timestamp, out *flow.Output[R]) {
+	for start, end := g.first(at); start <= at && start < end; start, end = g.next(start, end) {
+		if !passed(g.wm, end-1, 0) {
+			return
+		}
+		if !g.gone(end) {
+			g.fire(key, start, end, window.Refined, out)
+		}
+	}
+}
+
+// ProcessLeftBatch implements flow.JoinBatchOperator.
+func (g *grouped[K, T, V, R]) ProcessLeftBatch(_ context.Context, keys []flow.Slot, in []flow.Record[T], out *flow.Output[R]) (int, error) {
+	for i := range in {
+		r := &in[i]
+		taken, why := g.place(r.Time)
+		if !taken {
+			if why != "" {
+				g.late.left.refuse(r, why)
+			}
+			continue
+		}
+		if err := g.left.add(keys[i], r.Time, 0, &r.Value); err != nil {
+			return i, err
+		}
+		g.again(keys[i], r.Time, out)
+	}
+	return len(in), nil
+}
+
+// ProcessRightBatch implements flow.JoinBatchOperator.
+func (g *grouped[K, T, V, R]) ProcessRightBatch(_ context.Context, keys []flow.Slot, in []flow.Record[V], out *flow.Output[R]) (int, error) {
+	for i := range in {
+		r := &in[i]
+		taken, why := g.place(r.Time)
+		if !taken {
+			if why != "" {
+				g.late.right.refuse(r, why)
+			}
+			continue
+		}
+		if err := g.right.add(keys[i], r.Time, 0, &r.Value); err != nil {
+			return i, err
+		}
+		g.again(keys[i], r.Time, out)
+	}
+	return len(in), nil
+}
+
+// ProcessLeft is the same for one record.
+func (g *grouped[K, T, V, R]) ProcessLeft(ctx context.Context, key K, r *flow.Record[T], out *flow.Output[R]) error {
+	_, err := g.ProcessLeftBatch(ctx, []flow.Slot{g.keys.Find(key)}, []flow.Record[T]{*r}, out)
+	return err
+}
+
+// ProcessRight is the same for one record.
+func (g *grouped[K, T, V, R]) ProcessRight(ctx context.Context, key K, r *flow.Record[V], out *flow.Output[R]) error {
+	_, err := g.ProcessRightBatch(ctx, []flow.Slot{g.keys.Find(key)}, []flow.Record[V]{*r}, out)
+	return err
+}
+
+// OnWatermark fires the windows whose end has come, and frees what no window holds any more.
+func (g *grouped[K, T, V, R]) OnWatermark(_ context.Context, wm flow.Timestamp, out *flow.Output[R]) error {
+	if wm <= g.wm { // announced again behind a restore
+		return nil
+	}
+	before := g.wm
+	g.wm = wm
+	g.fireDue(before, out)
+	over := func(last flow.Timestamp) bool { return last < wm && g.gone(g.lastEnd(last)) }
+	g.left.drop(over, nil)
+	g.right.drop(over, nil)
+	return nil
+}
+
+// fireDue fires the windows with contents that were not due at the watermark before and are now.
+func (g *grouped[K, T, V, R]) fireDue(before flow.Timestamp, out *flow.Output[R]) {
+	from := flow.None + 1 // windows that end by then have fired
+	if before != flow.None {
+		from = before.Add(1)
+	}
+	i, k := 0, 0
+	for i < len(g.left.order) || k < len(g.right.order) {
+		var b *bucket
+		switch {
+		case i == len(g.left.order) || k < len(g.right.order) && g.right.order[k].number < g.left.order[i].number:
+			b = g.right.order[k]
+			k++
+		default:
+			b = g.left.order[i]
+			i++
+		}
+		start, end := g.first(max(from, b.start))
+		for ; start <= b.last && start < end && end-1 <= g.wm; start, end = g.next(start, end) {
+			g.fireAll(start, end, out)
+			from = end
+		}
+	}
+}
+
+// fireAll fires a window for all keys that have something in it, in order of key group and slot.
+func (g *grouped[K, T, V, R]) fireAll(start, end flow.Timestamp, out *flow.Output[R]) {
+	clear(g.live)
+	if n := g.keys.Cap() / flow.PageSize; len(g.live) < n {
+		g.live = append(g.live, make([]uint64, n-len(g.live))...)
+	}
+	mark := func(order []*bucket) {
+		for _, b := range order {
+			if b.start >= end {
+				return
+			}
+			if b.last >= start {
+				for _, key := range b.keys {
+					g.live[key.Page()] |= 1 << (key % flow.PageSize)
+				}
+			}
+		}
+	}
+	mark(g.left.order)
+	mark(g.right.order)
+	g.keys.Pages(func(page uint32) {
+		for live := g.live[page]; live != 0; live &= live - 1 {
+			g.fire(flow.Slot(page)*flow.PageSize+flow.Slot(bits.TrailingZeros64(live)), start, end, window.OnTime, out)
+		}
+	})
+}
+
+// fire gives a key's window, if there is something in it.
+func (g *grouped[K, T, V, R]) fire(key flow.Slot, start, end flow.Timestamp, kind window.Kind, out *flow.Output[R]) {
+	ls, i, j := g.left.between(key, start, end-1)
+	rs, k, l := g.right.between(key, start, end-1)
+	if i == j && k == l {
+		return
+	}
+	of := &g.group
+	of.Key, of.Start, of.End, of.Kind = g.keys.Key(key), start, end, kind
+	of.Left, of.Right = of.Left[:0], of.Right[:0]
+	for ; i < j; i++ {
+		of.Left = append(of.Left, ls[i].v)
+	}
+	for ; k < l; k++ {
+		of.Right = append(of.Right, rs[k].v)
+	}
+	g.f(of, end-1, out)
+	clear(of.Left)
+	clear(of.Right)
+}
