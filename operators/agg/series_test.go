@@ -105,6 +105,22 @@ func TestReorder(t *testing.T) {
 	})
 }
 
+// TestBeforeAllThatIsFolded: a point before the first one has its place whatever is folded.
+func TestBeforeAllThatIsFolded(t *testing.T) {
+	t.Parallel()
+	missed := new(atomic.Int64)
+	s := agg.TimeWeightedAvg(reading.temperature, agg.Reorder(2), agg.CountMissed(missed)).NewStore()
+	first := s.AllocBlock()
+	for sec := 1; sec <= 10; sec++ {
+		r := at(float64(sec), 5)
+		s.Add(first, &r)
+	}
+	r := at(0, 15)
+	s.Add(first, &r)
+	require.Zero(t, missed.Load())
+	require.InDelta(t, 6, s.Result(first), 1e-12)
+}
+
 // TestMergeOfFoldedSeries: accumulators of separate times merge exactly in any order, however much of them is folded.
 func TestMergeOfFoldedSeries(t *testing.T) {
 	t.Parallel()

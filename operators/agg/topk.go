@@ -34,7 +34,8 @@ type Counted[V any] struct {
 //
 // NaN is passed over. Strings are copied when they are new. Of nothing the result is empty.
 //
-// State: a map entry and a counter per different value, up to limit, during a merge up to twice as many. A merge costs an entry each.
+// State: a map entry and a counter per different value, up to limit, during a merge up to twice as many. A merge costs an
+// entry each, a result sorts them.
 func TopK[T any, V cmp.Ordered](of func(T) V, k, limit int) Aggregate[T, Frequent[V]] {
 	return &topK[T, V]{of, k, limit}
 }
