@@ -174,7 +174,7 @@ func (t *sliced[K, T, R]) next(before flow.Timestamp) (of []*pane, end flow.Time
 		if !t.due(end, t.wm) {
 			return nil, 0, false
 		}
-		start := windowBegin(end, t.size)
+		start := end - t.size
 		if p.end <= start && p.start < start {
 			i++
 			continue
@@ -186,7 +186,7 @@ func (t *sliced[K, T, R]) next(before flow.Timestamp) (of []*pane, end flow.Time
 
 // slicesOf are the slices of the window with this end.
 func (t *sliced[K, T, R]) slicesOf(end flow.Timestamp) []*pane {
-	start := windowBegin(end, t.size)
+	start := end - t.size
 	i := sort.Search(len(t.order), func(i int) bool { return t.order[i].end > start })
 	j := sort.Search(len(t.order), func(i int) bool { return t.order[i].start >= end })
 	return t.order[i:j]
