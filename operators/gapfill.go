@@ -98,7 +98,7 @@ func GapFill[K comparable, T any](s flow.KeyedStream[K, T], name string, step ti
 	if how.kind == Observed && (!ok || between == nil) {
 		cfg.Problem("there is nothing to fill by", "give LastValue, NoValue, Linear or FillBy with its functions")
 	}
-	g := &gapFill[K, T]{step: flow.Timestamp(step), offset: cfg.offset, limit: limit, kind: how.kind, between: between}
+	g := &gapFill[K, T]{step: flow.Timestamp(step), offset: cfg.offset, limit: limit, kind: how.kind, between: between, own: newOwnStrings[T]()}
 	var late flow.Stream[flow.Late[T]]
 	g.late, late = flow.SideOutput[flow.Late[T]](s.Topology(), name, "late")
 	out := Stateful(s, name, 0, g.take, OnTimer(g.goOn), EmitsTo(g.late), flow.With(cfg))
@@ -111,6 +111,7 @@ type gapFill[K comparable, T any] struct {
 	limit        int
 	kind         StepKind // Observed: by what lies on both sides
 	between      func(Gap[T]) (T, bool)
+	own          ownStrings[T]
 	late         *flow.Side[flow.Late[T]]
 }
 
@@ -144,6 +145,7 @@ func (g *gapFill[K, T]) take(_ context.Context, c *gapCell[K, T], v T) error {
 		}
 		return nil
 	}
+	g.own.cut(&v, &c.State.Last.Value)
 	w := c.State.Waiting
 	i := len(w)
 	for i > 0 && w[i-1].At > at {

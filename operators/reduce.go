@@ -56,7 +56,7 @@ func fold[K comparable, T, A any](s flow.KeyedStream[K, T], name, kind string, f
 	}
 	storable[A](&cfg.NodeConfig)
 	return flow.ApplyKeyed[K, T, A](s, name, func() *folding[K, T, A] {
-		return &folding[K, T, A]{f: f, first: first, cells: cells[K, A]{ttl: cfg.idle, timed: cfg.idle > 0}}
+		return &folding[K, T, A]{f: f, first: first, own: newOwnStrings[A](), cells: cells[K, A]{ttl: cfg.idle, timed: cfg.idle > 0}}
 	}, flow.With(cfg))
 }
 
@@ -65,6 +65,7 @@ type folding[K comparable, T, A any] struct {
 	cells[K, A]
 	f     func(A, T) A
 	first func(T) A // nil: the zero A is the beginning
+	own   ownStrings[A]
 }
 
 // Open implements flow.Opener.
@@ -93,16 +94,17 @@ func (o *folding[K, T, A]) fold(key flow.Slot, r *flow.Record[T], out *flow.Outp
 	var v A
 	switch {
 	case o.has(key):
-		acc := o.get(key)
-		v = o.f(*acc, r.Value)
-		*acc = v
+		v = o.f(*o.get(key), r.Value)
 	case o.first != nil:
 		v = o.first(r.Value)
-		*o.get(key) = v
 	default:
 		v = o.f(v, r.Value)
-		*o.get(key) = v
 	}
+	acc := o.get(key)
+	if len(o.own.at) > 0 {
+		o.own.cut(&v, acc)
+	}
+	*acc = v
 	o.touch(key, max(r.Time, o.wm))
 	*out.Next(r.Time, r.Meta) = v
 }

@@ -73,7 +73,7 @@ type timerFunc[K comparable, A, R any] = func(ctx context.Context, c *Cell[K, A,
 // OnTimer is called for a key when the watermark reaches the timer that Cell.SetTimer set for it.
 func OnTimer[K comparable, A, R any](f func(ctx context.Context, c *Cell[K, A, R], at flow.Timestamp) error) StatefulOption[K, A, R] {
 	return flow.SetOption(func(c *statefulConfig) {
-		c.onTimer = timerFunc[K, A, R](f)
+		c.onTimer = f
 		if f == nil {
 			c.Problem("the function of OnTimer is nil", "pass a function of the key's cell and the time")
 		}
@@ -85,7 +85,7 @@ func OnTimer[K comparable, A, R any](f func(ctx context.Context, c *Cell[K, A, R
 // time Cell.Time unless EmitAt says otherwise, and depends on when they fire: a crash may repeat it at another time.
 func OnClockTimer[K comparable, A, R any](f func(ctx context.Context, c *Cell[K, A, R], at flow.Timestamp) error) StatefulOption[K, A, R] {
 	return flow.SetOption(func(c *statefulConfig) {
-		c.onClock = timerFunc[K, A, R](f)
+		c.onClock = f
 		if f == nil {
 			c.Problem("the function of OnClockTimer is nil", "pass a function of the key's cell and the time")
 		}

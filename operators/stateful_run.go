@@ -19,6 +19,7 @@ type stateful[K comparable, T, A, R any] struct {
 	clocks flow.Timers[K]
 	cell   Cell[K, A, R]
 	undo   undo[A]
+	own    ownStrings[A]
 	done   flow.Timestamp // the watermark whose timers have all fired
 	// running is set between begin and end.
 	running bool
@@ -31,6 +32,9 @@ func (o *stateful[K, T, A, R]) Open(_ context.Context, rt flow.Runtime) error {
 	}
 	o.done = o.wm
 	o.undo = newUndo[A]()
+	if o.undo.flat {
+		o.own = newOwnStrings[A]()
+	}
 	o.cell.clock = rt.Clock()
 	o.cell.mayTime, o.cell.mayAlarm = o.onTimer != nil, o.onClock != nil
 	// They are opened in any case, so that OnClockTimer may be added to a Stateful that has state.
@@ -172,7 +176,9 @@ func (o *stateful[K, T, A, R]) begin(key flow.Slot) error {
 	c.slot, c.fresh = key, !o.has(key)
 	c.State = o.get(key)
 	c.timer, c.alarm, c.emitted, c.cleared, c.err = flow.None, flow.None, 0, false, nil
-	if !c.fresh {
+	if c.fresh {
+		o.undo.before = *new(A)
+	} else {
 		if o.timed {
 			c.timer, c.alarm = o.heads[key].timer, o.heads[key].clock
 		}
@@ -199,6 +205,9 @@ func (o *stateful[K, T, A, R]) end(err error) error {
 			err = errors.Join(err, e)
 		}
 		return err
+	}
+	if len(o.own.at) > 0 {
+		o.own.cut(c.State, &o.undo.before)
 	}
 	for _, s := range c.sides {
 		s.commit()
