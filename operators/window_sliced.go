@@ -33,6 +33,7 @@ type sliced[K comparable, T, R any] struct {
 	slots []agg.Slot
 	fires firing
 	step  int
+	clock flow.Clock // of Stagger, else nil
 	// sum is where the slices of a window are merged.
 	sum    agg.Slot
 	hasSum bool
@@ -67,6 +68,10 @@ func newSliced[K comparable, T, R any](cfg *window.Config, store agg.Store[T, R]
 // Open implements flow.Opener.
 func (t *sliced[K, T, R]) Open(_ context.Context, rt flow.Runtime) (err error) {
 	t.late.open(rt)
+	if t.cfg.Stagger > 0 {
+		t.clock = rt.Clock()
+		t.fires.began = flow.TimestampOf(t.clock.Now()) // of a firing that a crash has cut
+	}
 	if err = flow.OpenKeys(rt, &t.keys); err != nil {
 		return err
 	}

@@ -103,7 +103,7 @@ func MaxWait(d time.Duration) Option {
 	})
 }
 
-// Stagger spreads each firing over d of processing time, key group by key group, so that the windows of very many keys do not reach the
+// Stagger spreads each firing over d of processing time, in order of key groups, so that the windows of very many keys do not reach the
 // sink in one instant. The watermark goes on behind the last of them; the end of the stream does not wait. It fits the windows that
 // FireStep fits.
 func Stagger(d time.Duration) Option {
