@@ -105,12 +105,12 @@ func TestAsOfWaitsForTheRight(t *testing.T) {
 	p.right.Feed(right(1, 3))
 	r.Epoch()
 	require.Empty(t, p.out.Next(), "the right has come to 3 only")
-	r.Crash()
+	restart(r)
 	p.right.Feed(right(2, 9), right(3, 12))
 	r.Epoch()
 	require.Equal(t, []two{{"a", 1, 1}}, p.out.Next(), "partition 1 of the left has come to 8")
 	p.tasks = 3
-	r.Crash()
+	restart(r)
 	p.left.FeedTo("1", left(4, 11))
 	r.Epoch()
 	require.Equal(t, []two{{"a", 3, 1}}, p.out.Next(), "partition 0 of the left has come to just below 10")
@@ -136,12 +136,12 @@ func TestAsOfWaitsForTheRight(t *testing.T) {
 		"6 its time is behind the watermark: only later records of the left find it",
 		"7 its time is behind the watermark, and older than what is known",
 	}, reasons)
-	r.Crash()
+	restart(r)
 	p.left.FeedTo("0", left(8, 29+60))
 	p.left.FeedTo("1", left(9, 60))
 	p.right.FeedTo("0", one{true, "b", 8, 61})
 	r.Epoch()
-	require.Equal(t, []two{{"a", 5, 4}, {"a", 6, 4}}, p.out.Next())
+	require.ElementsMatch(t, []two{{"a", 5, 4}, {"a", 6, 4}}, p.out.Next())
 	r.Stop()
 }
 
@@ -157,7 +157,7 @@ func TestAsOfTakesALateRight(t *testing.T) {
 	require.Empty(t, p.out.Next())
 	p.right.Feed(right(3, 20))
 	r.Epoch()
-	r.Crash()
+	restart(r)
 	require.Len(t, p.lateRight.Next(), 1)
 	p.left.Feed(left(2, 60), left(3, 121))
 	p.right.Feed(one{true, "b", 4, 122})

@@ -48,7 +48,7 @@ type Gapless[K comparable, T any] struct {
 	late flow.Stream[flow.Late[T]]
 }
 
-// Late is the stream of readings that came when the steps up to their time had been filled. Unconnected, they are counted and dropped.
+// Late is the stream of readings that came when the steps up to their time had been filled. Unconnected, they are counted (late) and dropped.
 func (g Gapless[K, T]) Late() flow.Stream[flow.Late[T]] { return g.late }
 
 // GapOption configures GapFill.
@@ -139,6 +139,7 @@ type gapCell[K comparable, T any] = Cell[K, gapState[T], Step[K, T]]
 func (g *gapFill[K, T]) take(_ context.Context, c *gapCell[K, T], v T) error {
 	at := c.Time()
 	if at <= c.Watermark() {
+		c.Count("late", 1)
 		EmitTo(c, g.late, flow.Late[T]{Value: v, Time: at, Reason: "the steps up to its time have been filled"})
 		if c.New() {
 			c.Clear()

@@ -118,6 +118,14 @@ func TestGapFillOfASilentKey(t *testing.T) {
 	require.Equal(t, []string{"a 20=5* @30s", "a 30=5* @40s"}, keyed("a", r.after(event{"z", 1, 48})))
 	require.Empty(t, keyed("a", r.after(event{"z", 1, 200})))
 	require.Equal(t, []string{"a 196=6 @3m16.000000001s", "a 200=6* @3m30s", "a 210=6* @3m40s"}, keyed("a", r.after(event{"a", 6, 196}, event{"z", 1, 230})))
+	require.Empty(t, keyed("a", r.after(event{"a", 7, 224})))
+	late := int64(0)
+	for _, c := range r.Running().Counters() {
+		if c.Node == "fill" && c.Name == "late" {
+			late += c.Value
+		}
+	}
+	require.EqualValues(t, 1, late)
 	r.Flush()
 	require.Empty(t, keyed("a", r.out.Next()), "the end of the stream adds nothing")
 }

@@ -173,7 +173,7 @@ func newPairing(leftParts, rightParts int) *pairing {
 
 func (p *pairing) start(t *testing.T, build func(l, r flow.KeyedStream[string, one]) operators.Joined[one, one, two]) *flowtest.Run {
 	at := func(o one) time.Time { return time.Unix(0, o.At*int64(p.unit)) }
-	return flowtest.Start(t, func(opts ...flow.TopologyOption) *flow.Topology {
+	r := flowtest.Start(t, func(opts ...flow.TopologyOption) *flow.Topology {
 		top := flow.New("pairs", append(opts, flow.WithParallelism(p.tasks))...)
 		l := flow.KeyBy(flow.AssignTime(flow.From(top, "left", p.left), "left-time", at, p.wm), one.key)
 		r := flow.KeyBy(flow.AssignTime(flow.From(top, "right", p.right), "right-time", at, p.wm), one.key)
@@ -184,6 +184,13 @@ func (p *pairing) start(t *testing.T, build func(l, r flow.KeyedStream[string, o
 		flow.To(top.DeadLetters(), "dead", p.dead)
 		return top
 	}, p.left, p.right)
+	r.Settle() // both sources are there
+	return r
+}
+
+func restart(r *flowtest.Run) {
+	r.Crash()
+	r.Settle()
 }
 
 func left(n int, at int64) one  { return one{false, "a", n, at} }
@@ -201,7 +208,7 @@ func TestIntervalJoinAtTheWatermark(t *testing.T) {
 			step := func() []two {
 				r.Epoch()
 				if crash {
-					r.Crash()
+					restart(r)
 				}
 				return p.out.Next()
 			}

@@ -28,6 +28,8 @@ type timeline[T any] struct {
 	order   []*bucket // by time
 	last    *bucket   // of the record before
 	n       int
+	// spare are buckets to be used again.
+	spare []*bucket
 	// restored says what becomes of an entry that is read back; false leaves it out.
 	restored func(key flow.Slot, e *entry[T]) bool
 }
@@ -147,7 +149,11 @@ func (t *timeline[T]) numbered(number int64) *bucket {
 	if b := t.buckets[number]; b != nil {
 		return b
 	}
-	b := &bucket{number: number, start: flow.Timestamp(number) * t.width}
+	b := &bucket{}
+	if n := len(t.spare); n > 0 {
+		b, t.spare = t.spare[n-1], t.spare[:n-1]
+	}
+	b.number, b.start = number, flow.Timestamp(number)*t.width
 	if number < 0 && b.start > 0 {
 		b.start = flow.None + 1
 	}
@@ -241,11 +247,33 @@ func (t *timeline[T]) drop(over func(last flow.Timestamp) bool, visit func(key f
 			t.table.Drop(b.part(c))
 		}
 		delete(t.buckets, b.number)
+		b.empty()
+		t.spare = append(t.spare, b)
 	}
 	if n > 0 {
 		t.last = nil
 		t.order = slices.Delete(t.order, 0, n)
 	}
+}
+
+// empty makes the bucket one to be used again.
+func (b *bucket) empty() {
+	if b.chunks > 0 {
+		for i := range b.tails {
+			l := &b.tails[i]
+			*l = tail{buf: reusable(l.buf)}
+		}
+	}
+	clear(b.parts)
+	b.keys, b.parts, b.chunks = b.keys[:0], b.parts[:0], 0
+}
+
+// reusable is a buffer to be filled again, if it is not too large to be kept.
+func reusable(b []byte) []byte {
+	if cap(b) > 4096 {
+		return nil
+	}
+	return b[:0]
 }
 
 func (b *bucket) part(chunk int64) int64 { return b.number<<chunkBits | chunk }
@@ -305,7 +333,7 @@ func (t *timeline[T]) AppendPage(b []byte, part int64, page uint32) []byte {
 	l := &of.tails[page]
 	b = append(b, l.buf...)
 	if l.items >= closeAt && l.chunk < lastChunk {
-		l.closed, l.buf = true, nil
+		l.closed, l.buf = true, reusable(l.buf)
 	}
 	return b
 }

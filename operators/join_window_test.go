@@ -155,7 +155,7 @@ func TestWindowJoinTakesLateRecords(t *testing.T) {
 	r.Epoch()
 	require.Equal(t, []two{{"a", 1, -1}}, p.out.Next())
 	require.EqualValues(t, 10*time.Second-1, p.out.Records()[0].Time)
-	r.Crash()
+	restart(r)
 	p.right.Feed(right(2, 9))
 	r.Epoch()
 	require.Equal(t, []two{{"a", 1, 2}}, p.out.Next(), "again, with all that is in the window")

@@ -15,6 +15,7 @@ type Cell[K comparable, A, R any] struct {
 	time    flow.Timestamp
 	meta    *flow.Meta
 	wm      flow.Timestamp
+	rt      flow.Runtime
 	clock   flow.Clock
 	timer   flow.Timestamp // as it will be set, None if not
 	alarm   flow.Timestamp // of the clock
@@ -51,6 +52,10 @@ func (c *Cell[K, A, R]) Watermark() flow.Timestamp { return c.wm }
 
 // Now is the time of the topology's clock. What depends on it differs behind a crash.
 func (c *Cell[K, A, R]) Now() flow.Timestamp { return flow.TimestampOf(c.clock.Now()) }
+
+// Count adds n to a counter of the node, whose name is in snake_case. It is not taken back where the function fails. It costs more than
+// state: count what is rare.
+func (c *Cell[K, A, R]) Count(counter string, n int64) { c.rt.Count(counter, n) }
 
 // Emit adds a result with Time and Meta.
 func (c *Cell[K, A, R]) Emit(r R) { c.EmitAt(c.time, r) }

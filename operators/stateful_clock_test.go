@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-stream/millrace/flow"
+	"github.com/millrace-stream/millrace/flow/flowtest"
 	"github.com/millrace-stream/millrace/operators"
 )
 
@@ -100,5 +101,42 @@ func TestStatefulClockTimerThatFailsForAWhile(t *testing.T) {
 	advanceUntil(r, succeeded)
 	r.Epoch()
 	require.Equal(t, []string{"a 10"}, r.out.Next())
+	r.Stop()
+}
+
+// Without event time a clock timer's results carry the timer's time.
+func TestStatefulClockTimerWithoutEventTime(t *testing.T) {
+	src, out := flowtest.NewSource[event](), flowtest.NewSink[string]()
+	r := flowtest.Start(t, func(opts ...flow.TopologyOption) *flow.Topology {
+		top := flow.New("untimed", opts...)
+		flow.To(silent(0)(flow.KeyBy(flow.From(top, "in", src), event.key)), "out", out)
+		return top
+	}, src)
+	at := flow.TimestampOf(r.Clock.Now()).Add(time.Minute)
+	src.Feed(event{"a", 60, 0})
+	r.Epoch()
+	r.Clock.Advance(2 * time.Minute)
+	r.Epoch()
+	require.Equal(t, []flow.Record[string]{{Value: "a 1 late by 1m0s no watermark", Time: at}}, out.Records())
+	r.Stop()
+}
+
+// A clock timer whose function is gone does not keep its key.
+func TestStatefulClockTimerWithoutFunction(t *testing.T) {
+	r := startStateful(t, silent(10*time.Second))
+	require.Empty(t, r.after(event{"a", 60, 0}))
+	r.build = func(s flow.KeyedStream[string, event]) flow.Stream[string] {
+		return operators.Stateful(s, "silent", 10*time.Second, func(_ context.Context, c *cellOf[quiet], _ event) error {
+			c.State.N++
+			c.Emit(fmt.Sprint(c.Key(), " ", c.State.N))
+			return nil
+		})
+	}
+	r.Kill()
+	r.Clock.Advance(time.Hour)
+	r.Restart()
+	r.Epoch()
+	require.Equal(t, []string{"a 2", "z 1"}, r.after(event{"a", 1, 1}, event{"z", 1, 100}))
+	require.Equal(t, []string{"a 1"}, r.after(event{"a", 1, 100}))
 	r.Stop()
 }

@@ -35,7 +35,7 @@ func (o *stateful[K, T, A, R]) Open(_ context.Context, rt flow.Runtime) error {
 	if o.undo.flat {
 		o.own = newOwnStrings[A]()
 	}
-	o.cell.clock = rt.Clock()
+	o.cell.rt, o.cell.clock = rt, rt.Clock()
 	o.cell.mayTime, o.cell.mayAlarm = o.onTimer != nil, o.onClock != nil
 	// They are opened in any case, so that OnClockTimer may be added to a Stateful that has state.
 	if err := flow.OpenClockTimers(rt, &o.clocks); err != nil {
@@ -122,7 +122,13 @@ func (o *stateful[K, T, A, R]) fire(ctx context.Context, key flow.Slot, at flow.
 // OnClockTimer implements flow.ClockTimerHandler.
 func (o *stateful[K, T, A, R]) OnClockTimer(ctx context.Context, k K, at flow.Timestamp, out *flow.Output[R]) error {
 	key := o.keys.Find(k)
-	if !o.has(key) || o.onClock == nil || !o.timed || o.heads[key].clock != at {
+	if !o.has(key) || !o.timed || o.heads[key].clock != at {
+		return nil
+	}
+	if o.onClock == nil { // it was set by an earlier version of the program
+		o.heads[key].clock = flow.None
+		o.part.Touch(key.Page())
+		o.queue(key)
 		return nil
 	}
 	for try := 0; ; try++ {

@@ -223,6 +223,57 @@ func TestDeviceInTheFarFutureMakesNobodyLate(t *testing.T) {
 	}
 }
 
+// Input stopped, event time stood, and the last windows never came.
+func TestLastWindowComesWhenInputStops(t *testing.T) {
+	wm := watermark.BoundedOutOfOrderness(5 * time.Second).Every(0).CloseIdleAfter(time.Minute)
+	silent := func(f *field, d time.Duration) {
+		for _, p := range []string{"0", "1"} {
+			f.src.Idle(p)
+		}
+		f.Settle()
+		f.elapses(d)
+	}
+	t.Run("by the clock", func(t *testing.T) {
+		f := newField(t, wm, tenSeconds, nil, []string{"0", "1"})
+		f.src.FeedTo("0", event{"a", 1, 1}, event{"a", 2, 12})
+		require.Empty(t, f.next())
+		silent(f, 59*time.Second)
+		require.Empty(t, f.next(), "something may come yet")
+		silent(f, 2*time.Second)
+		require.Equal(t, []string{"a [0s,10s) 1 on time", "a [10s,20s) 2 on time"}, f.next(), "also with a partition that never spoke")
+		f.src.FeedTo("0", event{"b", 4, 75})
+		f.src.FeedTo("1", event{"b", 8, 74}, event{"b", 16, 13})
+		require.Empty(t, f.next())
+		require.Len(t, f.late.Values(), 1, "it goes on with what comes; only what lies before the silence is late")
+		f.Crash()
+		silent(f, 62*time.Second)
+		require.Equal(t, []string{"b [1m10s,1m20s) 12 on time"}, f.next(), "behind a crash too")
+		f.Stop()
+	})
+	t.Run("not while one partition speaks", func(t *testing.T) {
+		f := newField(t, wm, tenSeconds, nil, []string{"0", "1"})
+		f.src.FeedTo("0", event{"a", 1, 1})
+		for s := range int64(20) {
+			f.src.FeedTo("1", event{"b", 1, s / 4}) // 5 s of event time in 200 s
+			f.src.Idle("0")
+			f.src.Idle("1")
+			f.Settle()
+			f.elapses(10 * time.Second)
+		}
+		require.Empty(t, f.next(), "the one that speaks holds the watermark")
+		require.Empty(t, f.late.Values())
+		f.Stop()
+	})
+	t.Run("by the end of the stream", func(t *testing.T) {
+		f := newField(t, watermark.BoundedOutOfOrderness(time.Hour), tenSeconds, nil, nil)
+		f.src.Feed(event{"a", 1, 1}, event{"a", 2, 12})
+		f.Settle()
+		f.src.End()
+		require.NoError(t, f.Wait())
+		require.Equal(t, []string{"a [0s,10s) 1 on time", "a [10s,20s) 2 on time"}, texts(f.out.Values()))
+	})
+}
+
 // An event that came hours late behind a newer one vanished.
 func TestEventHoursLateIsNotDroppedInSilence(t *testing.T) {
 	for name, w := range map[string]window.Plain{

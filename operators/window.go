@@ -57,15 +57,19 @@ func Window[K comparable, T, R any](s flow.KeyedStream[K, T], name string, w win
 	case !bounded(cfg) && cfg.Lateness > 0:
 		cfg.Problem("AllowedLateness on windows that are not bounded in time", "take it out: nothing is late for them")
 	}
+	checkSorted(cfg)
 	cfg.Traits = flow.Traits{
 		Kind: "window", EventTime: cfg.Trigger != window.ByCount || bounded(cfg),
 		Stateful: true, Counts: true, Horizon: horizon(cfg), Loses: "the contents of open windows",
 	}
 	side, late := flow.SideOutput[flow.Late[T]](s.Topology(), name, "late")
 	var out flow.Stream[window.Result[K, R]]
-	if bySlices {
+	switch {
+	case isSorted(cfg):
+		out = flow.ApplyKeyed[K, T, window.Result[K, R]](s, name, func() *sorted[K, T, R] { return newSorted[K](cfg, a.NewStore(), side) }, flow.With(cfg))
+	case bySlices:
 		out = flow.ApplyKeyed[K, T, window.Result[K, R]](s, name, func() *sliced[K, T, R] { return newSliced[K](cfg, a.NewStore(), side) }, flow.With(cfg))
-	} else {
+	default:
 		out = flow.ApplyKeyed[K, T, window.Result[K, R]](s, name, func() *windows[K, T, R] { return newWindows[K](cfg, a.NewStore(), side, gap) }, flow.With(cfg))
 	}
 	return Windowed[K, T, R]{out, late}

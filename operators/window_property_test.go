@@ -14,6 +14,7 @@ import (
 	"github.com/millrace-stream/millrace/flow/watermark"
 	"github.com/millrace-stream/millrace/operators"
 	"github.com/millrace-stream/millrace/operators/agg"
+	joins "github.com/millrace-stream/millrace/operators/join"
 	"github.com/millrace-stream/millrace/operators/window"
 )
 
@@ -128,6 +129,11 @@ func TestOperatorProperties(t *testing.T) {
 		"sliding with gaps":  {Build: sums(window.Sliding(2*time.Second, 6*time.Second)), Oracle: aligned(2, 6)},
 		"session":            {Build: sums(window.Session(3 * time.Second)), Oracle: sessions(3)},
 		"session final":      {Build: sums(window.Session(3*time.Second), late, window.FinalOnly()), Oracle: sessions(3), Disorder: bound + lateness},
+		"interval join":      {Build: joined(intervalJoin), Oracle: pairs(func(l, r event) bool { return -2 <= r.At-l.At && r.At-l.At <= 4 })},
+		"window join":        {Build: joined(windowJoin), Oracle: pairs(func(l, r event) bool { return floor(l.At, 5) == floor(r.At, 5) })},
+		"as-of join":         {Build: joined(asOfJoin), Oracle: lastKnown},
+		"reduce":             {Build: reduced, Oracle: totals, Identity: sum.window},
+		"stateful":           {Build: stated, Oracle: totals, Identity: sum.window},
 		"count, of one each": {Build: ones(sums(window.Count(3))), Oracle: fullCounts(3)},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -144,4 +150,93 @@ func ones(build func(flow.Stream[event]) flow.Stream[sum]) func(flow.Stream[even
 	return func(in flow.Stream[event]) flow.Stream[sum] {
 		return build(operators.Update(in, "one", func(_ context.Context, e *event) error { e.N = 1; return nil }))
 	}
+}
+
+// A join's left side are the events with an odd number; a pair is named by both times.
+func joined(build func(left, right flow.KeyedStream[string, event]) flow.Stream[sum]) func(flow.Stream[event]) flow.Stream[sum] {
+	return func(in flow.Stream[event]) flow.Stream[sum] {
+		timed := flow.AssignTime(in, "time", event.time, watermark.BoundedOutOfOrderness(bound).Every(0))
+		left, right := flow.Split[event](timed, "left", event.left)
+		return build(flow.KeyBy(left, event.key), flow.KeyBy(right, event.key))
+	}
+}
+
+func (e event) left() bool { return e.N%2 == 1 }
+
+func matched(l, r event) sum { return sum{l.Key, l.At, r.At, 10*l.N + r.N} }
+
+func intervalJoin(left, right flow.KeyedStream[string, event]) flow.Stream[sum] {
+	return operators.Join(left, right, "join", joins.Between(-2*time.Second, 4*time.Second), matched)
+}
+
+func windowJoin(left, right flow.KeyedStream[string, event]) flow.Stream[sum] {
+	return operators.WindowJoin(left, right, "join", window.Tumbling(5*time.Second), joins.Inner, func(l, r *event) sum { return matched(*l, *r) })
+}
+
+// pairs is the oracle of joins: all pairs of a key that meet.
+func pairs(meet func(l, r event) bool) func([]event) []sum {
+	return func(in []event) (out []sum) {
+		for _, l := range in {
+			for _, r := range in {
+				if l.left() && !r.left() && l.Key == r.Key && meet(l, r) {
+					out = append(out, matched(l, r))
+				}
+			}
+		}
+		return out
+	}
+}
+
+func floor(n, by int64) int64 { return n - ((n%by)+by)%by }
+
+// asOfJoin leaves the right number out, as of equal times the one that arrived last counts.
+func asOfJoin(left, right flow.KeyedStream[string, event]) flow.Stream[sum] {
+	return operators.AsOf(left, right, "join", func(l, r event, found bool) sum {
+		if !found {
+			return sum{l.Key, l.At, whole, l.N}
+		}
+		return sum{l.Key, l.At, r.At, l.N}
+	})
+}
+
+// lastKnown is its oracle.
+func lastKnown(in []event) (out []sum) {
+	for _, l := range in {
+		if !l.left() {
+			continue
+		}
+		known := whole
+		for _, r := range in {
+			if !r.left() && r.Key == l.Key && r.At <= l.At {
+				known = max(known, r.At)
+			}
+		}
+		out = append(out, sum{l.Key, l.At, known, l.N})
+	}
+	return out
+}
+
+func reduced(in flow.Stream[event]) flow.Stream[sum] {
+	folds := operators.Reduce(inBound(in), "reduce", func(acc, v event) event { return event{acc.Key, acc.N + v.N, 0} })
+	return operators.Map(folds, "sum", func(_ context.Context, e event) (sum, error) { return sum{Key: e.Key, Sum: e.N}, nil })
+}
+
+func stated(in flow.Stream[event]) flow.Stream[sum] {
+	return operators.Stateful(inBound(in), "state", 0, func(_ context.Context, c *operators.Cell[string, int64, sum], e event) error {
+		*c.State += e.N
+		c.Emit(sum{Key: e.Key, Sum: *c.State})
+		return nil
+	})
+}
+
+// totals is the oracle of what adds up.
+func totals(in []event) (out []sum) {
+	byKey := map[string]int64{}
+	for _, e := range in {
+		byKey[e.Key] += e.N
+	}
+	for key, n := range byKey {
+		out = append(out, sum{Key: key, Sum: n})
+	}
+	return out
 }

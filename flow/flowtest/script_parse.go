@@ -143,7 +143,7 @@ func (f *scriptFile) with(c *command) error {
 // address takes the address at the start of the text, if there is one.
 func (f *scriptFile) address(c *command) {
 	first, rest, _ := strings.Cut(c.text, " ")
-	if first == "" || first == "none" || !strings.Contains("/", first[:1]) && !isLetter(first[0]) {
+	if first == "" || first == "none" || first[0] != '/' && !isLetter(first[0]) {
 		return
 	}
 	c.input, c.partition, _ = strings.Cut(first, "/")

@@ -288,27 +288,14 @@ func (r *scriptRun) idle(c *command) error {
 	return nil
 }
 
-// minTicks and maxTicks are how often the engine gets a turn to see that the clock has moved, at least and at most: it has when the timers that went off
-// are set again, but not all are.
-const minTicks, maxTicks = 5, 50
-
 func (r *scriptRun) clock(c *command) error {
 	if err := r.settle(); err != nil {
 		return err
 	}
-	timers := r.run.Clock.Sleepers()
 	if c.set {
 		r.run.Clock.Set(c.at.Time())
 	} else {
 		r.run.Clock.Advance(c.move)
-	}
-	for i := range maxTicks {
-		if err := r.settle(); err != nil {
-			return err
-		}
-		if i >= minTicks && r.run.Clock.Sleepers() >= timers {
-			break
-		}
 	}
 	return r.settle()
 }

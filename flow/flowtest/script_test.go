@@ -247,3 +247,8 @@ func TestScriptTimes(t *testing.T) {
 		require.Equal(t, want, ScriptTime(at))
 	}
 }
+
+func ExampleScriptTime() {
+	fmt.Println(ScriptTime(0), ScriptTime(flow.Timestamp(90*time.Second)), ScriptTime(flow.Timestamp(-time.Hour)), ScriptTime(flow.None))
+	// Output: 0s 1m30s -1h none
+}

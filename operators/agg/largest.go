@@ -88,7 +88,6 @@ func (p *leadersPart[T, V, R]) open(a *[]ranked[V, R], v V, t flow.Timestamp) *r
 		*a = s
 	}
 	copy(s[i+1:], s[i:])
-	s[i] = ranked[V, R]{}
 	return &s[i]
 }
 

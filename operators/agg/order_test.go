@@ -75,11 +75,19 @@ func TestOrderOfArrivalDoesNotMatter(t *testing.T) {
 			}
 			require.Equal(t, s.Result(first), r.Result(other+into[0]), name)
 			// What was merged shares nothing with what it came from.
-			want := r.Result(other + into[1])
-			if len(in) > 0 {
-				r.Add(other+into[0], &in[0])
+			joined, from := other+into[0], other+into[1]
+			for _, pair := range [][2]agg.Slot{{joined, from}, {from, joined}} {
+				want := r.Result(pair[1])
+				for i := range in {
+					changed := in[len(in)-1-i]
+					changed.Value.Temperature++
+					changed.Value.Device += "x"
+					changed.Value.Level++
+					changed.Time += flow.Timestamp(i % 2)
+					r.Add(pair[0], &changed)
+				}
+				require.Equal(t, want, r.Result(pair[1]), name)
 			}
-			require.Equal(t, want, r.Result(other+into[1]), name)
 		}
 	})
 }

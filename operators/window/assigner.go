@@ -23,6 +23,8 @@ const (
 	Unbounded // global and count windows
 	LastRecords
 	Calendar
+	States // While and Between
+	Trails // Trailing
 )
 
 // Tumbling cuts time into windows of one size: [n*size, (n+1)*size), right also before 1970.

@@ -23,6 +23,10 @@ type Config struct {
 	// Bounds are those of the calendar window that a moment lies in, and Name is what they are stored under.
 	Bounds func(at flow.Timestamp) (start, end flow.Timestamp)
 	Name   string
+	// Marks is a func(T) Mark, for state windows.
+	Marks any
+	// PerKey is how many records of a key wait in order of time, at most.
+	PerKey int
 	// Last is how many records the windows of Last hold.
 	Last int64
 	// Trigger says when windows fire, Every is its count or its ticks, and Purge that a window forgets its contents at each firing.
