@@ -111,7 +111,7 @@ func newBroadcastStage[K comparable, T, V, Out any](b *builder, n *node, op Broa
 	k := &keyedStage[K, T, Out]{nodeTask: nt, op: op, tab: tab, next: p.build(b)}
 	k.batch, _ = op.(KeyedBatchOperator[K, T, Out])
 	k.wmh, _ = op.(WatermarkHandler[Out])
-	k.steps, _ = op.(WatermarkStepper[Out])
+	k.stepwise(op)
 	k.th, _ = op.(TimerHandler[K, Out])
 	k.alarmed(op)
 	k.open(op)

@@ -176,7 +176,7 @@ func newJoinStage[K comparable, T, V, Out any](b *builder, n *node, op JoinOpera
 		s.left.batch, s.right.batch = leftBatch[K, T, V, Out]{batch}, rightBatch[K, T, V, Out]{batch}
 	}
 	s.left.wmh, _ = op.(WatermarkHandler[Out])
-	s.left.steps, _ = op.(WatermarkStepper[Out])
+	s.left.stepwise(op)
 	s.left.th, _ = op.(TimerHandler[K, Out])
 	s.left.alarmed(op)
 	s.left.open(op)

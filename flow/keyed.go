@@ -188,6 +188,9 @@ type keyedStage[K comparable, In, Out any] struct {
 	batch KeyedBatchOperator[K, In, Out]
 	wmh   WatermarkHandler[Out]
 	steps WatermarkStepper[Out]
+	pacer StepPacer
+	// paced is when the next step is to be made, EndOfTime if none waits for its time.
+	paced Timestamp
 	// held are the marks that wait for the last step.
 	held []mark
 	th   TimerHandler[K, Out]
@@ -203,7 +206,7 @@ func newKeyedStage[K comparable, In, Out any](b *builder, n *node, op KeyedOpera
 	s.keys = keys
 	s.batch, _ = op.(KeyedBatchOperator[K, In, Out])
 	s.wmh, _ = op.(WatermarkHandler[Out])
-	s.steps, _ = op.(WatermarkStepper[Out])
+	s.stepwise(op)
 	s.th, _ = op.(TimerHandler[K, Out])
 	s.alarmed(op)
 	s.out.buf = make([]Record[Out], 0, 64)
@@ -310,8 +313,37 @@ func (s *keyedStage[K, In, Out]) hold(m mark) {
 	for s.step() && (m.wm == EndOfTime || s.t.async != nil) {
 	}
 	if !began && len(s.held) > 0 {
-		s.t.stepping = append(s.t.stepping, s.step)
-		s.t.u.stepping.Add(1)
+		s.later()
+	}
+}
+
+// later makes the task go on with the steps, at once or when it is time.
+func (s *keyedStage[K, In, Out]) later() {
+	if s.pace() {
+		return
+	}
+	s.t.stepping = append(s.t.stepping, func() bool { return s.step() && !s.pace() })
+	s.t.u.stepping.Add(1)
+}
+
+// pace tells whether the next step has to wait for its time.
+func (s *keyedStage[K, In, Out]) pace() bool {
+	if s.pacer == nil {
+		return false
+	}
+	at := s.pacer.NextStep()
+	if at == None || at <= TimestampOf(s.clock.Now()) {
+		return false
+	}
+	s.paced = at
+	return true
+}
+
+// stepwise takes note of what the operator does at watermarks in steps.
+func (s *keyedStage[K, In, Out]) stepwise(op any) {
+	s.paced = EndOfTime
+	if s.steps, _ = op.(WatermarkStepper[Out]); s.steps != nil {
+		s.pacer, _ = op.(StepPacer)
 	}
 }
 
@@ -357,7 +389,7 @@ func (s *keyedStage[K, In, Out]) fireTimers(q timerQueue, upTo Timestamp, f func
 
 // alarmed makes the task look after the operator's processing-time timers, if it has any.
 func (s *keyedStage[K, In, Out]) alarmed(op any) {
-	if s.ch, _ = op.(ClockTimerHandler[K, Out]); s.ch != nil {
+	if s.ch, _ = op.(ClockTimerHandler[K, Out]); s.ch != nil || s.pacer != nil {
 		s.t.alarmed = append(s.t.alarmed, s)
 	}
 }
@@ -365,14 +397,23 @@ func (s *keyedStage[K, In, Out]) alarmed(op any) {
 // nextAlarm implements alarmed.
 func (s *keyedStage[K, In, Out]) nextAlarm() Timestamp {
 	if s.alarms == nil {
-		return EndOfTime
+		return s.paced
 	}
-	return s.alarms.next()
+	return min(s.alarms.next(), s.paced)
 }
 
 // ring fires the processing-time timers that are due.
 func (s *keyedStage[K, In, Out]) ring(now Timestamp) {
-	if s.alarms == nil || s.t.err != nil {
+	if s.t.err != nil {
+		return
+	}
+	if s.paced <= now {
+		s.paced = EndOfTime
+		if s.step() {
+			s.later()
+		}
+	}
+	if s.alarms == nil || s.ch == nil {
 		return
 	}
 	s.fireTimers(s.alarms, now, s.ch.OnClockTimer)
@@ -396,7 +437,7 @@ func newKeptStage[K comparable, T any](b *builder, n *node, op KeyedOperator[K, 
 	s.keys = keys
 	s.filter, _ = op.(KeyedFilter[K, T])
 	s.wmh, _ = op.(WatermarkHandler[T])
-	s.steps, _ = op.(WatermarkStepper[T])
+	s.stepwise(op)
 	s.th, _ = op.(TimerHandler[K, T])
 	s.alarmed(op)
 	s.out.buf = make([]Record[T], 0, 64)

@@ -342,6 +342,17 @@ func (k *Keys[K]) NextPage(c *PageCursor) (page uint32, ok bool) {
 	return 0, false
 }
 
+// Progress is the share of the task's keys, from 0 to 1, that lies before c, if key groups are of one size.
+func (k *Keys[K]) Progress(c PageCursor) float64 {
+	p := float64(c.group)
+	if k.s.lo+c.group < k.s.hi {
+		if n := len(k.t.groups[k.s.lo+c.group]); n > 0 {
+			p += float64(c.at) / float64(n)
+		}
+	}
+	return p / float64(k.s.hi-k.s.lo)
+}
+
 // Len is how many keys the node retains.
 func (k *Keys[K]) Len() int { return k.n }
 

@@ -57,6 +57,10 @@ type WatermarkStepper[Out any] interface {
 	Step(ctx context.Context, out *Output[Out]) (more bool, err error)
 }
 
+// StepPacer is a WatermarkStepper that takes its time: NextStep is asked after each Step that leaves more to do, and says before which moment
+// of processing time there is nothing to do; None and the past mean at once. Meanwhile the task works on other records.
+type StepPacer interface{ NextStep() Timestamp }
+
 // TimerHandler is called for timers set by Timers, in order of (time, key group, slot).
 type TimerHandler[K comparable, Out any] interface {
 	OnTimer(ctx context.Context, key K, at Timestamp, out *Output[Out]) error

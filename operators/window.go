@@ -50,6 +50,10 @@ func Window[K comparable, T, R any](s flow.KeyedStream[K, T], name string, w win
 		cfg.Problem("window.Last with Discarding", "take Discarding out: the last records overlap")
 	case !bounded(cfg) && cfg.Trigger == window.OnlyFinal:
 		cfg.Problem("FinalOnly on windows that never end", "take it out")
+	case cfg.Wait > 0 && cfg.Trigger != window.ByCount:
+		cfg.Problem("MaxWait on windows that do not fire by count", "take it out; EarlyClock fires by the clock")
+	case cfg.Stagger > 0 && !bySlices:
+		cfg.Problem("Stagger on windows of this kind or trigger", "take it out: it is for Tumbling and Sliding at the watermark or FinalOnly")
 	case !bounded(cfg) && cfg.Lateness > 0:
 		cfg.Problem("AllowedLateness on windows that are not bounded in time", "take it out: nothing is late for them")
 	}
@@ -100,8 +104,17 @@ func (l *lateRecords[T]) refuse(r *flow.Record[T], late bool) {
 		l.rt.Count("no_window", 1)
 		return
 	}
+	l.send(r, "its window is gone")
+}
+
+// beyond sends out a record one of whose windows would begin or end where int64 nanoseconds end.
+func (l *lateRecords[T]) beyond(r *flow.Record[T]) {
+	l.send(r, "its window reaches beyond the years 1677 to 2262")
+}
+
+func (l *lateRecords[T]) send(r *flow.Record[T], reason string) {
 	l.rt.Count("late", 1)
-	*l.out.Next(r.Time, r.Meta) = flow.Late[T]{Value: r.Value, Time: r.Time, Reason: "its window is gone"}
+	*l.out.Next(r.Time, r.Meta) = flow.Late[T]{Value: r.Value, Time: r.Time, Reason: reason}
 }
 
 // passed tells whether the watermark has reached a moment plus the lateness, saturating.
@@ -130,12 +143,21 @@ func windowEnd(start, size flow.Timestamp) flow.Timestamp {
 	return flow.EndOfTime
 }
 
-// windowBegin is end - size, saturating.
-func windowBegin(end, size flow.Timestamp) flow.Timestamp {
-	if start := end - size; start < end {
-		return start
+// startOf is the greatest window start that is not above ts; ok is false where it is beyond the range of time.
+func startOf(ts, offset, size flow.Timestamp) (start flow.Timestamp, ok bool) {
+	rem := ts%size - offset%size // both are less than size in amount
+	for rem < 0 {
+		rem += size
 	}
-	return flow.None + 1
+	rem %= size
+	start = ts - rem
+	return start, start <= ts && start != flow.None
+}
+
+// endOf is start + size; ok is false where it is beyond the range of time.
+func endOf(start, size flow.Timestamp) (end flow.Timestamp, ok bool) {
+	end = start + size
+	return end, end > start && end != flow.EndOfTime
 }
 
 func gcd(a, b flow.Timestamp) flow.Timestamp {
@@ -150,5 +172,5 @@ func fingerprintOf(cfg *window.Config, store string) string {
 	if cfg.Shape == window.Aligned && cfg.Size == cfg.Slide && cfg.Trigger == window.AtWatermark && !cfg.Purge {
 		return "tumbling/" + d(cfg.Size).String() + "/" + d(cfg.Offset).String() + "/" + store
 	}
-	return fmt.Sprintf("windows/%d%s/%v/%v/%v/%d/%d/%d/%v/%s", cfg.Shape, cfg.Name, d(cfg.Size), d(cfg.Slide), d(cfg.Offset), cfg.Last, cfg.Trigger, cfg.Every, cfg.Purge, store)
+	return fmt.Sprintf("windows.2/%d%s/%v/%v/%v/%d/%d/%d/%v/%s", cfg.Shape, cfg.Name, d(cfg.Size), d(cfg.Slide), d(cfg.Offset), cfg.Last, cfg.Trigger, cfg.Every, cfg.Purge, store)
 }

@@ -1,9 +1,11 @@
 package operators
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -30,6 +32,13 @@ type windows[K comparable, T, R any] struct {
 	// chunk is how many records share an accumulator in windows of the last records.
 	chunk int64
 	now   flow.Timestamp // of the record or the watermark in work
+	// busy: a firing was left between two steps. Keys whose next moment is not behind the watermark are still to come.
+	busy, cut bool
+	step      int
+	// clocks are the timers of EarlyClock and MaxWait, and tick is the time of the batch in work.
+	clocks flow.Timers[K]
+	clock  flow.Clock
+	tick   flow.Timestamp
 }
 
 // win is one window of one key.
@@ -38,7 +47,7 @@ type win struct {
 	acc        agg.Slot
 	filled     bool           // acc holds something
 	count      int64          // records since the last firing by count
-	next       flow.Timestamp // the last periodic firing that was set, None if there never was one
+	next       flow.Timestamp // the last periodic firing that was set, None if there never was one; of MaxWait, in processing time
 	armed      bool           // it is still to come
 	fires      int64
 	chunks     []agg.Slot // of the last records, oldest first
@@ -58,8 +67,12 @@ func newWindows[K comparable, T, R any](cfg *window.Config, store agg.Store[T, R
 	if cfg.Shape == window.LastRecords {
 		w.chunk = int64(gcd(flow.Timestamp(cfg.Last), flow.Timestamp(cfg.Every)))
 	}
+	w.step = cmp.Or(cfg.Step, fireStep)
 	return w
 }
+
+// byClock tells whether processing time fires windows.
+func (t *windows[K, T, R]) byClock() bool { return t.cfg.Trigger == window.ByClock || t.cfg.Wait > 0 }
 
 // Open implements flow.Opener.
 func (t *windows[K, T, R]) Open(_ context.Context, rt flow.Runtime) (err error) {
@@ -70,6 +83,12 @@ func (t *windows[K, T, R]) Open(_ context.Context, rt flow.Runtime) (err error) 
 	if t.wm, err = flow.OpenWatermark(rt); err != nil {
 		return err
 	}
+	if t.byClock() {
+		t.clock = rt.Clock()
+		if err = flow.OpenClockTimers(rt, &t.clocks); err != nil {
+			return err
+		}
+	}
 	if err = flow.OpenTable(rt, "windows", &t.table, t); err != nil {
 		return err
 	}
@@ -79,6 +98,7 @@ func (t *windows[K, T, R]) Open(_ context.Context, rt flow.Runtime) (err error) 
 
 // ProcessBatch implements flow.KeyedBatchOperator.
 func (t *windows[K, T, R]) ProcessBatch(_ context.Context, keys []flow.Slot, in []flow.Record[T], out *flow.Output[window.Result[K, R]]) (int, error) {
+	t.look()
 	for i := range in {
 		if err := t.process(keys[i], &in[i], out); err != nil {
 			return i, err
@@ -87,24 +107,36 @@ func (t *windows[K, T, R]) ProcessBatch(_ context.Context, keys []flow.Slot, in 
 	return len(in), nil
 }
 
+// look reads the clock, once per batch.
+func (t *windows[K, T, R]) look() {
+	if t.clock != nil {
+		t.tick = flow.TimestampOf(t.clock.Now())
+	}
+}
+
 // Process is the same for one record.
 func (t *windows[K, T, R]) Process(_ context.Context, key K, r *flow.Record[T], out *flow.Output[window.Result[K, R]]) error {
+	t.look()
 	return t.process(t.keys.Find(key), r, out)
 }
 
 func (t *windows[K, T, R]) process(key flow.Slot, r *flow.Record[T], out *flow.Output[window.Result[K, R]]) error {
+	if t.busy {
+		t.catchUp(key, out)
+	}
 	t.now = r.Time
 	taken := false
 	switch t.cfg.Shape {
 	case window.Aligned:
-		last := windowStart(r.Time, t.cfg.Offset, t.cfg.Slide)
-		for start := last; windowEnd(start, t.cfg.Size) > r.Time; start -= t.cfg.Slide {
-			if end := windowEnd(start, t.cfg.Size); !t.gone(end) {
+		first, last, ok := t.windowsOf(r.Time)
+		if !ok {
+			t.late.beyond(r)
+			return nil
+		}
+		for start := last; start >= first; start -= t.cfg.Slide { // the last window first
+			if end := start + t.cfg.Size; end > r.Time && !t.gone(end) {
 				taken = true
 				t.take(key, t.window(key, start, end), r, out)
-			}
-			if start-t.cfg.Slide > start {
-				break
 			}
 		}
 	case window.Calendar:
@@ -119,7 +151,12 @@ func (t *windows[K, T, R]) process(key flow.Slot, r *flow.Record[T], out *flow.O
 				return fmt.Errorf("the session gap %v of the record is not positive", time.Duration(gap))
 			}
 		}
-		if i := t.merge(key, r.Time, windowEnd(r.Time, gap)); i >= 0 {
+		end, ok := endOf(r.Time, gap)
+		if !ok {
+			t.late.beyond(r)
+			return nil
+		}
+		if i := t.merge(key, r.Time, end); i >= 0 {
 			taken = true
 			t.take(key, i, r, out)
 		}
@@ -131,6 +168,20 @@ func (t *windows[K, T, R]) process(key flow.Slot, r *flow.Record[T], out *flow.O
 		t.late.refuse(r, passed(t.wm, r.Time, t.cfg.Lateness))
 	}
 	return nil
+}
+
+// windowsOf are the starts of the first and the last window that may hold a time; ok is false where one of their bounds is beyond the
+// range of time.
+func (t *windows[K, T, R]) windowsOf(at flow.Timestamp) (first, last flow.Timestamp, ok bool) {
+	last, ok = startOf(at, t.cfg.Offset, t.cfg.Slide)
+	if !ok {
+		return 0, 0, false
+	}
+	if _, ok = endOf(last, t.cfg.Size); !ok {
+		return 0, 0, false
+	}
+	first = last - (max(t.cfg.Size, 1)-1)/t.cfg.Slide*t.cfg.Slide
+	return first, last, first <= last && first != flow.None
 }
 
 func (t *windows[K, T, R]) gone(end flow.Timestamp) bool {
@@ -240,12 +291,19 @@ func (t *windows[K, T, R]) take(key flow.Slot, i int, r *flow.Record[T], out *fl
 		}
 	case window.ByCount:
 		if w.count++; w.count >= t.cfg.Every {
-			w.count = 0
-			t.fire(key, w, kind, out)
-			if t.cfg.Shape == window.Unbounded && t.cfg.Purge { // a count window is finished
-				t.drop(key, i)
+			if t.countFires(key, i, kind, out) {
 				return
 			}
+		} else if w.count == 1 && t.cfg.Wait > 0 {
+			w.next = t.tick.Add(t.cfg.Wait)
+			t.clocks.Set(t.keys.Key(key), w.next)
+		}
+	case window.ByClock:
+		if late {
+			t.fire(key, w, kind, out)
+		} else if w.count++; w.count == 1 {
+			every := flow.Timestamp(t.cfg.Every)
+			t.clocks.Set(t.keys.Key(key), (t.tick - t.tick%every).Add(time.Duration(every)))
 		}
 	case window.Periodic:
 		every := flow.Timestamp(t.cfg.Every)
@@ -258,6 +316,48 @@ func (t *windows[K, T, R]) take(key flow.Slot, i int, r *flow.Record[T], out *fl
 		}
 	}
 	t.schedule(key, t.wm)
+}
+
+// countFires fires a window by its count, whether that is reached or not. It returns true when the window is finished.
+func (t *windows[K, T, R]) countFires(key flow.Slot, i int, kind window.Kind, out *flow.Output[window.Result[K, R]]) (finished bool) {
+	w := &t.open[key][i]
+	w.count = 0
+	if t.cfg.Wait > 0 && w.next != flow.None {
+		t.clocks.Clear(t.keys.Key(key), w.next)
+		w.next = flow.None
+	}
+	t.fire(key, w, kind, out)
+	if t.cfg.Shape == window.Unbounded && t.cfg.Purge { // a count window
+		t.drop(key, i)
+		return true
+	}
+	return false
+}
+
+// OnClockTimer implements flow.ClockTimerHandler: it fires what EarlyClock or MaxWait ask for.
+func (t *windows[K, T, R]) OnClockTimer(_ context.Context, k K, at flow.Timestamp, out *flow.Output[window.Result[K, R]]) error {
+	key := t.keys.Find(k)
+	if t.busy {
+		t.catchUp(key, out)
+	}
+	t.now = flow.None
+	if t.wm != flow.None {
+		t.now = t.wm + 1
+	}
+	for i := 0; i < len(t.of(key)); i++ {
+		w := &t.open[key][i]
+		if w.count == 0 || t.cfg.Wait > 0 && w.next != at {
+			continue
+		}
+		t.part.Touch(key.Page())
+		if t.cfg.Trigger == window.ByClock {
+			w.count = 0
+			t.fire(key, w, window.Speculative, out)
+		} else if t.countFires(key, i, window.Speculative, out) {
+			i--
+		}
+	}
+	return nil
 }
 
 func (t *windows[K, T, R]) fold(w *win, r *flow.Record[T]) {
@@ -313,7 +413,7 @@ func (t *windows[K, T, R]) fire(key flow.Slot, w *win, kind window.Kind, out *fl
 func (t *windows[K, T, R]) nextAt(w *win, since flow.Timestamp) flow.Timestamp {
 	next := flow.EndOfTime
 	if w.end != flow.EndOfTime {
-		if at := w.latest(); at > since && (t.cfg.Trigger == window.AtWatermark || t.cfg.Trigger == window.Periodic) {
+		if at := w.latest(); at > since && (t.cfg.Trigger == window.AtWatermark || t.cfg.Trigger == window.Periodic || t.cfg.Trigger == window.ByClock || t.cfg.Wait > 0) {
 			next = at
 		}
 		if at := w.latest().Add(time.Duration(t.cfg.Lateness)); at > since {
@@ -328,7 +428,7 @@ func (t *windows[K, T, R]) nextAt(w *win, since flow.Timestamp) flow.Timestamp {
 
 // schedule queues the key for the next moment at which one of its windows changes.
 func (t *windows[K, T, R]) schedule(key flow.Slot, since flow.Timestamp) {
-	if !bounded(t.cfg) && t.cfg.Trigger == window.ByCount {
+	if !bounded(t.cfg) && t.cfg.Trigger == window.ByCount && t.cfg.Wait == 0 {
 		return
 	}
 	next := flow.EndOfTime
@@ -340,22 +440,76 @@ func (t *windows[K, T, R]) schedule(key flow.Slot, since flow.Timestamp) {
 	}
 }
 
-// OnWatermark fires what has come due, in order of time, key group and slot, and frees windows that take no more records.
+// OnWatermark takes note of the watermark; Step fires. Windows with Early fire at once: a firing that is set again while records come in
+// between belongs to the next watermark.
 func (t *windows[K, T, R]) OnWatermark(_ context.Context, wm flow.Timestamp, out *flow.Output[window.Result[K, R]]) error {
 	if wm <= t.wm { // announced again behind a restore
 		return nil
 	}
 	t.wm = wm
+	if t.cfg.Trigger == window.Periodic {
+		t.fireDue(math.MaxInt, out)
+		return nil
+	}
+	t.busy = true
+	return nil
+}
+
+// Step implements flow.WatermarkStepper: it fires what has come due, in order of time, key group and slot, and frees windows that take no more
+// records.
+func (t *windows[K, T, R]) Step(_ context.Context, out *flow.Output[window.Result[K, R]]) (more bool, err error) {
+	if !t.busy {
+		return false, nil
+	}
+	if t.fireDue(t.step, out) {
+		if !t.cut { // from now on an epoch stores which keys are still to come
+			t.cut = true
+			for _, d := range t.due.heap {
+				if d.at <= t.wm {
+					t.part.Touch(d.key.Page())
+				}
+			}
+		}
+		return true, nil
+	}
+	t.busy, t.cut = false, false
+	return false, nil
+}
+
+// fireDue fires for up to n keys, and returns true when there are more.
+func (t *windows[K, T, R]) fireDue(n int, out *flow.Output[window.Result[K, R]]) (more bool) {
 	for {
-		d, ok := t.due.pop(wm)
+		d, ok := t.due.pop(t.wm)
 		if !ok {
-			return nil
+			return false
 		}
-		t.now = d.at
-		t.reach(d.key, d.at, out)
-		if d.at < flow.EndOfTime {
-			t.schedule(d.key, d.at)
+		t.pass(d.key, d.at, out)
+		if n--; n <= 0 {
+			return true
 		}
+	}
+}
+
+func (t *windows[K, T, R]) pass(key flow.Slot, at flow.Timestamp, out *flow.Output[window.Result[K, R]]) {
+	if t.cut {
+		t.part.Touch(key.Page())
+	}
+	t.now = at
+	t.reach(key, at, out)
+	if at < flow.EndOfTime {
+		t.schedule(key, at)
+	}
+}
+
+// catchUp fires what a key still has to, before anything else happens to it.
+func (t *windows[K, T, R]) catchUp(key flow.Slot, out *flow.Output[window.Result[K, R]]) {
+	for {
+		at, ok := t.due.at[key]
+		if !ok || at > t.wm {
+			return
+		}
+		delete(t.due.at, key) // its place in the heap is passed over
+		t.pass(key, at, out)
 	}
 }
 
@@ -367,8 +521,20 @@ func (t *windows[K, T, R]) reach(key flow.Slot, at flow.Timestamp, out *flow.Out
 		gone := w.end != flow.EndOfTime && last.Add(time.Duration(t.cfg.Lateness)) == at
 		fire := false
 		switch t.cfg.Trigger {
-		case window.AtWatermark, window.AtEnd:
+		case window.AtWatermark, window.AtEnd, window.ByClock:
 			fire = last == at
+			if fire {
+				w.count = 0
+			}
+		case window.ByCount:
+			if t.cfg.Wait > 0 && last == at && w.count > 0 { // what is left at the end
+				t.part.Touch(key.Page())
+				if t.countFires(key, i, window.OnTime, out) {
+					i--
+					continue
+				}
+				w = &t.open[key][i]
+			}
 		case window.OnlyFinal:
 			fire = gone
 		case window.Periodic:
@@ -503,8 +669,17 @@ func (t *windows[K, T, R]) AppendPage(b []byte, _ int64, page uint32) []byte {
 		if len(ws) == 0 {
 			continue
 		}
+		// A key that a firing has not reached yet says which moment comes next.
+		head := uint64(len(ws)) << 1
+		next, pending := t.due.at[key]
+		if pending = pending && t.busy && next <= t.wm; pending {
+			head |= 1
+		}
 		b = append(b, byte(key-first))
-		b = binary.AppendUvarint(b, uint64(len(ws)))
+		b = binary.AppendUvarint(b, head)
+		if pending {
+			b = binary.LittleEndian.AppendUint64(b, uint64(next))
+		}
 		for i := range ws {
 			b = t.appendWindow(b, &ws[i])
 		}
@@ -538,13 +713,21 @@ func (t *windows[K, T, R]) ReadPage(_ int64, page uint32, b []byte) error {
 	first := flow.Slot(page) * flow.PageSize
 	for len(b) > 0 {
 		key := first + flow.Slot(b[0])
-		n, w := binary.Uvarint(b[1:])
+		head, w := binary.Uvarint(b[1:])
 		if w <= 0 || b[0] >= flow.PageSize {
 			return errPage
 		}
 		b = b[1+w:]
+		since := t.wm
+		if head&1 != 0 {
+			if len(b) < 8 {
+				return errPage
+			}
+			since, b = flow.Timestamp(binary.LittleEndian.Uint64(b))-1, b[8:]
+			t.busy, t.cut = true, true
+		}
 		t.of(key)
-		for i := range int(min(n, 1<<31)) {
+		for i := range int(min(head>>1, 1<<31)) {
 			var one win
 			var err error
 			if b, err = t.readWindow(b, &one); err != nil {
@@ -552,7 +735,7 @@ func (t *windows[K, T, R]) ReadPage(_ int64, page uint32, b []byte) error {
 			}
 			t.add(key, i, one)
 		}
-		t.schedule(key, t.wm)
+		t.schedule(key, since)
 	}
 	return nil
 }

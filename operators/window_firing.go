@@ -37,6 +37,8 @@ type firing struct {
 	// cut: it was left between two steps, and so every page of its part of the table touched. stored: the store may hold that part.
 	cut, stored bool
 	part        *flow.Part
+	// began is when it began, in processing time, and next when it goes on: of Stagger.
+	began, next flow.Timestamp
 }
 
 // open begins with what the table held.
@@ -83,6 +85,9 @@ func (f *firing) pass(page uint32) {
 
 // OnWatermark implements flow.WatermarkHandler: it takes note, Step fires.
 func (t *sliced[K, T, R]) OnWatermark(_ context.Context, wm flow.Timestamp, _ *flow.Output[window.Result[K, R]]) error {
+	if t.clock != nil && !t.fires.busy {
+		t.fires.began = flow.TimestampOf(t.clock.Now())
+	}
 	t.wm, t.last, t.fires.busy = wm, nil, true
 	for _, p := range t.order {
 		if !t.due(p.first, wm) {
@@ -109,6 +114,10 @@ func (t *sliced[K, T, R]) Step(_ context.Context, out *flow.Output[window.Result
 		}
 		of := t.slicesOf(f.end)
 		for {
+			if t.clock != nil && t.early() {
+				t.cut()
+				return true, nil
+			}
 			page, ok := t.keys.NextPage(&f.at)
 			if !ok {
 				f.through, f.end = f.due, flow.None
@@ -126,6 +135,19 @@ func (t *sliced[K, T, R]) Step(_ context.Context, out *flow.Output[window.Result
 		}
 	}
 }
+
+// early tells whether the next key group has to wait for its part of Stagger.
+func (t *sliced[K, T, R]) early() bool {
+	f := &t.fires
+	if t.wm == flow.EndOfTime || f.began == 0 {
+		return false
+	}
+	f.next = f.began.Add(time.Duration(float64(t.cfg.Stagger) * t.keys.Progress(f.at)))
+	return f.next > flow.TimestampOf(t.clock.Now())
+}
+
+// NextStep implements flow.StepPacer.
+func (t *sliced[K, T, R]) NextStep() flow.Timestamp { return t.fires.next }
 
 // through is the watermark at which a window with this end is just due.
 func (t *sliced[K, T, R]) through(end flow.Timestamp) flow.Timestamp {
@@ -174,7 +196,7 @@ func (t *sliced[K, T, R]) next(before flow.Timestamp) (of []*pane, end flow.Time
 		if !t.due(end, t.wm) {
 			return nil, 0, false
 		}
-		start := windowBegin(end, t.size)
+		start := end - t.size
 		if p.end <= start && p.start < start {
 			i++
 			continue
@@ -186,7 +208,7 @@ func (t *sliced[K, T, R]) next(before flow.Timestamp) (of []*pane, end flow.Time
 
 // slicesOf are the slices of the window with this end.
 func (t *sliced[K, T, R]) slicesOf(end flow.Timestamp) []*pane {
-	start := windowBegin(end, t.size)
+	start := end - t.size
 	i := sort.Search(len(t.order), func(i int) bool { return t.order[i].end > start })
 	j := sort.Search(len(t.order), func(i int) bool { return t.order[i].start >= end })
 	return t.order[i:j]

@@ -33,6 +33,7 @@ type sliced[K comparable, T, R any] struct {
 	slots []agg.Slot
 	fires firing
 	step  int
+	clock flow.Clock // of Stagger, else nil
 	// sum is where the slices of a window are merged.
 	sum    agg.Slot
 	hasSum bool
@@ -67,6 +68,10 @@ func newSliced[K comparable, T, R any](cfg *window.Config, store agg.Store[T, R]
 // Open implements flow.Opener.
 func (t *sliced[K, T, R]) Open(_ context.Context, rt flow.Runtime) (err error) {
 	t.late.open(rt)
+	if t.cfg.Stagger > 0 {
+		t.clock = rt.Clock()
+		t.fires.began = flow.TimestampOf(t.clock.Now()) // of a firing that a crash has cut
+	}
 	if err = flow.OpenKeys(rt, &t.keys); err != nil {
 		return err
 	}
@@ -88,10 +93,15 @@ func (t *sliced[K, T, R]) ProcessBatch(_ context.Context, keys []flow.Slot, in [
 		ts := in[i].Time
 		p := t.last
 		if p == nil || ts < p.start || ts >= p.end {
-			if p = t.pane(ts); p == nil {
+			var beyond bool
+			if p, beyond = t.pane(ts); p == nil {
 				t.addRun(slots, in[run:i])
 				slots, run = slots[:0], i+1
-				t.late.refuse(&in[i], passed(t.wm, ts, t.lateness))
+				if beyond {
+					t.late.beyond(&in[i])
+				} else {
+					t.late.refuse(&in[i], passed(t.wm, ts, t.lateness))
+				}
 				continue
 			}
 			t.last = p
@@ -126,29 +136,48 @@ func (t *sliced[K, T, R]) addRun(slots []agg.Slot, in []flow.Record[T]) {
 	}
 }
 
-// pane returns the slice of a time, nil if no window holds it any more, or none ever did.
-func (t *sliced[K, T, R]) pane(ts flow.Timestamp) *pane {
-	start := windowStart(ts, t.offset, t.slice)
+// pane returns the slice of a time, nil if no window holds it any more, or none ever did, or one of its windows is beyond the range of
+// time.
+func (t *sliced[K, T, R]) pane(ts flow.Timestamp) (p *pane, beyond bool) {
+	start, ok := startOf(ts, t.offset, t.slice)
+	if !ok {
+		return nil, true
+	}
 	if p := t.panes[int64(start)]; p != nil {
 		if t.fires.busy && t.gone(p.last) { // it is still there to be fired
-			return nil
+			return nil, false
 		}
-		return p
+		return p, false
 	}
-	p := t.makePane(start)
+	if p = t.makePane(start); p == nil {
+		return nil, true
+	}
 	if p.last <= start || t.gone(p.last) { // in a gap between windows, or late
-		return nil
+		return nil, false
 	}
-	return t.open(p)
+	return t.open(p), false
 }
 
+// makePane makes a slice, unless one of its windows is beyond the range of time.
 func (t *sliced[K, T, R]) makePane(start flow.Timestamp) *pane {
-	p := &pane{start: start, end: windowEnd(start, t.slice)}
-	last := windowStart(start, t.offset, t.slide)
-	p.last = windowEnd(last, t.size)
+	end, ok := endOf(start, t.slice)
+	if !ok {
+		return nil
+	}
+	last, ok := startOf(start, t.offset, t.slide)
+	if !ok {
+		return nil
+	}
+	p := &pane{start: start, end: end}
+	if p.last, ok = endOf(last, t.size); !ok {
+		return nil
+	}
 	// The first window begins at the least start that is above start + slice - size - 1.
-	n := (t.size - t.slice - (start - last)) / t.slide
-	if p.first = p.last - max(n, 0)*t.slide; p.first > p.last || p.first <= start {
+	n := max((t.size-t.slice-(start-last))/t.slide, 0)
+	if last-n*t.slide > last || last-n*t.slide == flow.None {
+		return nil
+	}
+	if p.first = p.last - n*t.slide; p.first <= start {
 		p.first = p.last
 	}
 	return p
@@ -244,7 +273,7 @@ func (t *sliced[K, T, R]) fireAgain(p *pane, key flow.Slot, out *flow.Output[win
 }
 
 func (t *sliced[K, T, R]) emitAgain(end flow.Timestamp, key flow.Slot, out *flow.Output[window.Result[K, R]]) {
-	start := windowBegin(end, t.size)
+	start := end - t.size
 	i := sort.Search(len(t.order), func(i int) bool { return t.order[i].end > start })
 	j := sort.Search(len(t.order), func(i int) bool { return t.order[i].start >= end })
 	// The count lies with the window's last slice, so that it is stored; where that has no pane, it is 1.
@@ -264,7 +293,7 @@ func (t *sliced[K, T, R]) emitAgain(end flow.Timestamp, key flow.Slot, out *flow
 
 func (t *sliced[K, T, R]) emit(key flow.Slot, slot agg.Slot, end flow.Timestamp, which window.Pane, out *flow.Output[window.Result[K, R]]) {
 	r := out.Next(end-1, nil)
-	r.Key, r.Start, r.End, r.Value, r.Pane = t.keys.Key(key), windowBegin(end, t.size), end, t.store.Result(slot), which
+	r.Key, r.Start, r.End, r.Value, r.Pane = t.keys.Key(key), end-t.size, end, t.store.Result(slot), which
 }
 
 // each visits the keys of a slice in order of key group and slot.
@@ -347,7 +376,10 @@ func (t *sliced[K, T, R]) ReadPage(part int64, page uint32, b []byte) error {
 	live := binary.LittleEndian.Uint64(b)
 	p := t.panes[part]
 	if p == nil {
-		p = t.open(t.makePane(flow.Timestamp(part)))
+		if p = t.makePane(flow.Timestamp(part)); p == nil {
+			return errPage
+		}
+		t.open(p)
 	}
 	var slots []agg.Slot
 	for m := live; m != 0; m &= m - 1 {

@@ -184,8 +184,9 @@ func (w *wire) append(b []byte, slots []Slot, base *cells[byte]) []byte {
 	}
 	for _, c := range w.cols {
 		for _, s := range slots {
-			p := unsafe.Add(unsafe.Pointer(base.at(s)), c.off)
-			for range c.count {
+			first := unsafe.Add(unsafe.Pointer(base.at(s)), c.off)
+			for i := range c.count {
+				p := unsafe.Add(first, i*c.kind.size())
 				switch c.kind {
 				case kindBool, kind8:
 					b = append(b, *(*byte)(p))
@@ -205,7 +206,6 @@ func (w *wire) append(b []byte, slots []Slot, base *cells[byte]) []byte {
 				case kindTime:
 					b = appendTime(b, *(*time.Time)(p))
 				}
-				p = unsafe.Add(p, c.kind.size())
 			}
 		}
 	}
@@ -236,14 +236,14 @@ func (w *wire) read(b []byte, slots []Slot, base *cells[byte]) ([]byte, error) {
 	}
 	for _, c := range w.cols {
 		for _, s := range slots {
-			p := unsafe.Add(unsafe.Pointer(base.at(s)), c.off)
-			for range c.count {
+			first := unsafe.Add(unsafe.Pointer(base.at(s)), c.off)
+			for i := range c.count {
+				p := unsafe.Add(first, i*c.kind.size())
 				n, ok := readScalar(b, p, c.kind)
 				if !ok {
 					return b, errRead
 				}
 				b = b[n:]
-				p = unsafe.Add(p, c.kind.size())
 			}
 		}
 	}

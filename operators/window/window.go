@@ -33,6 +33,10 @@ type Config struct {
 	Trigger Trigger
 	Every   int64
 	Purge   bool
+	// Wait is how long in processing time a count may take to be reached, 0 for ever.
+	Wait time.Duration
+	// Stagger is over how much processing time a firing is spread.
+	Stagger time.Duration
 	// Step is about how many accumulators one step of a firing reads.
 	Step int
 	// Lateness is how long behind the watermark a window takes late records.
@@ -54,6 +58,8 @@ const (
 	AtEnd
 	// OnlyFinal fires once, when the window takes no more records.
 	OnlyFinal
+	// ByClock fires every so often in processing time, and at the end.
+	ByClock
 )
 
 // AllowedLateness lets a window take records until the watermark reaches its end plus d; each of them fires it again at once. Later
@@ -78,6 +84,41 @@ func Early(d time.Duration) Option {
 	})
 }
 
+// EarlyClock makes windows fire every d of processing time too, before their end, if records have come since: at multiples of d of the
+// clock. A window that is not bounded in time fires so until the stream ends. It is not a function of the records alone: after a crash
+// early results may differ.
+func EarlyClock(d time.Duration) Option {
+	return flow.SetOption(func(c *Config) {
+		c.Trigger, c.Every = ByClock, int64(d)
+		if d <= 0 {
+			c.Problem(fmt.Sprintf("early firings every %v", d), "give a positive duration")
+		}
+	})
+}
+
+// MaxWait bounds how long the first records of Count, Last or OnCount wait for the others: d of processing time after the first record behind
+// a firing the window fires with what it has, and its count begins anew. When the stream ends, what is left fires too.
+func MaxWait(d time.Duration) Option {
+	return flow.SetOption(func(c *Config) {
+		c.Wait = d
+		if d <= 0 {
+			c.Problem(fmt.Sprintf("records that wait for %v", d), "give a positive duration")
+		}
+	})
+}
+
+// Stagger spreads each firing over d of processing time, in order of key groups, so that the windows of very many keys do not reach the
+// sink in one instant. The watermark goes on behind the last of them; the end of the stream does not wait. It fits the windows that
+// FireStep fits.
+func Stagger(d time.Duration) Option {
+	return flow.SetOption(func(c *Config) {
+		c.Stagger = d
+		if d <= 0 {
+			c.Problem(fmt.Sprintf("a firing that is spread over %v", d), "give a positive duration")
+		}
+	})
+}
+
 // OnCount makes a window fire at every n-th of its records, and not at its end: what came after the last firing is dropped in silence
 // when the window is gone, as in Flink.
 func OnCount(n int) Option {
@@ -97,7 +138,7 @@ func FinalOnly() Option { return flow.SetOption(func(c *Config) { c.Trigger = On
 
 // FireStep bounds how long a firing keeps its task: after about n accumulators the task looks at what else there is to do, and an epoch may
 // end, before it goes on. The watermark goes on behind the last of them. Defaults to 16,384, a few milliseconds. The windows that are cut
-// into slices fire so: Tumbling and Sliding at the watermark or FinalOnly.
+// into slices fire so, Tumbling and Sliding at the watermark or FinalOnly, and, counted by keys, all others but those with Early.
 func FireStep(n int) Option {
 	return flow.SetOption(func(c *Config) {
 		c.Step = n
