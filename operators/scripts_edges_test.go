@@ -58,6 +58,10 @@ func scriptWindow(s *flowtest.Script) window.Plain {
 		return window.Last(n, every)
 	case "global":
 		return window.Global()
+	case "trailing":
+		return window.Trailing(size)
+	case "while": // the number says on
+		return window.While(func(e event) bool { return e.N > 0 })
 	case "days":
 		return window.Days(place)
 	}
@@ -73,6 +77,9 @@ func scriptOptions(s *flowtest.Script) (opts []window.Option) {
 	}
 	if n, _ := strconv.Atoi(s.Arg("on-count", "0")); n > 0 {
 		opts = append(opts, window.OnCount(n))
+	}
+	if d := s.Duration("max-wait", 0); d != 0 {
+		opts = append(opts, window.MaxWait(d))
 	}
 	if s.Arg("final-only", "no") == "yes" {
 		opts = append(opts, window.FinalOnly())

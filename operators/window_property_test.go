@@ -112,6 +112,22 @@ func fullCounts(n int64) func([]event) []sum {
 	}
 }
 
+// trailing is the oracle of windows that end at each record.
+func trailing(d int64) func([]event) []sum {
+	return func(in []event) (out []sum) {
+		for _, e := range in {
+			s := sum{e.Key, e.At - d, e.At, 0}
+			for _, o := range in {
+				if o.Key == e.Key && e.At-d < o.At && o.At <= e.At {
+					s.Sum += o.N
+				}
+			}
+			out = append(out, s)
+		}
+		return out
+	}
+}
+
 // whole is the second that stands for no time.
 var whole = flow.None.Time().Unix()
 
@@ -129,6 +145,7 @@ func TestOperatorProperties(t *testing.T) {
 		"sliding with gaps":  {Build: sums(window.Sliding(2*time.Second, 6*time.Second)), Oracle: aligned(2, 6)},
 		"session":            {Build: sums(window.Session(3 * time.Second)), Oracle: sessions(3)},
 		"session final":      {Build: sums(window.Session(3*time.Second), late, window.FinalOnly()), Oracle: sessions(3), Disorder: bound + lateness},
+		"trailing":           {Build: sums(window.Trailing(5 * time.Second)), Oracle: trailing(5)},
 		"interval join":      {Build: joined(intervalJoin), Oracle: pairs(func(l, r event) bool { return -2 <= r.At-l.At && r.At-l.At <= 4 })},
 		"window join":        {Build: joined(windowJoin), Oracle: pairs(func(l, r event) bool { return floor(l.At, 5) == floor(r.At, 5) })},
 		"as-of join":         {Build: joined(asOfJoin), Oracle: lastKnown},
