@@ -99,7 +99,8 @@ func offlineByClock(byDevice flow.KeyedStream[string, Reading]) flow.Stream[Alar
 // [side]
 
 func inOrder(byDevice flow.KeyedStream[string, Reading]) (ordered, rest flow.Stream[Reading]) {
-	side, rest := flow.SideOutput[Reading](byDevice.Topology(), "in-order", "rest")
+	t := byDevice.Topology()
+	side, rest := flow.SideOutput[Reading](t, "in-order", "rest")
 	ordered = operators.Stateful(byDevice, "in-order", time.Hour,
 		func(_ context.Context, c *operators.Cell[string, time.Time, Reading], r Reading) error {
 			if r.At.Before(*c.State) {
