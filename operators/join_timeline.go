@@ -102,7 +102,8 @@ func (t *timeline[T]) open(rt flow.Runtime, name, print string, keys slotHolder)
 		return err
 	}
 	// A table without a store makes a new handle at each call.
-	t.durable = t.table.Part(0) == t.table.Part(0)
+	handle := t.table.Part(0)
+	t.durable = t.table.Part(0) == handle
 	return nil
 }
 
@@ -297,13 +298,13 @@ func (t *timeline[T]) tail(b *bucket, page uint32) *tail {
 
 func (t *timeline[T]) log(b *bucket, key flow.Slot, at flow.Timestamp, flags uint8, v *T) (err error) {
 	l := t.tail(b, key.Page())
-	n := len(l.buf)
-	buf := append(l.buf, byte(key%flow.PageSize), itemRecord, flags)
+	buf := l.buf
+	buf = append(buf, byte(key%flow.PageSize), itemRecord, flags)
 	buf = binary.AppendUvarint(buf, uint64(at-b.start))
-	if l.buf, err = t.code.append(buf, v); err != nil {
-		l.buf = l.buf[:n]
+	if buf, err = t.code.append(buf, v); err != nil {
 		return err
 	}
+	l.buf = buf
 	l.items++
 	return nil
 }
@@ -375,7 +376,9 @@ func (t *timeline[T]) readItem(b *bucket, page uint32, data []byte) ([]byte, err
 	if w <= 0 {
 		return nil, errTimeline
 	}
-	data, e.at = data[w:], b.start+flow.Timestamp(since)
+	if data, e.at = data[w:], b.start+flow.Timestamp(since); e.at < b.start || e.at > b.last {
+		return nil, errTimeline
+	}
 	switch kind {
 	case itemPartner:
 		nth, w := binary.Uvarint(data)

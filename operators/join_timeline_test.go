@@ -1,6 +1,7 @@
 package operators_test
 
 import (
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/millrace-stream/millrace/flow"
 	"github.com/millrace-stream/millrace/flow/codec"
 	"github.com/millrace-stream/millrace/flow/flowtest"
+	"github.com/millrace-stream/millrace/flow/state"
 	"github.com/millrace-stream/millrace/flow/watermark"
 	"github.com/millrace-stream/millrace/operators"
 	joins "github.com/millrace-stream/millrace/operators/join"
@@ -113,6 +115,63 @@ func TestJoinOverManyEpochs(t *testing.T) {
 	h.run.Stop()
 }
 
+// What is damaged is refused, wherever it is cut.
+func TestJoinRefusesDamagedState(t *testing.T) {
+	h := newHot(t, joins.Full)
+	h.src.Feed(left(1, 1), left(2, 2), left(3, 3))
+	h.run.Epoch()
+	h.src.Feed(right(1, 5))
+	h.run.Epoch()
+	h.run.Kill()
+	type entry struct{ k, v []byte }
+	var logs []entry
+	each := func(do func(db state.DB)) {
+		db, err := h.run.Store.Open("hot")
+		require.NoError(t, err)
+		do(db)
+		require.NoError(t, db.Close())
+	}
+	each(func(db state.DB) {
+		require.NoError(t, db.Scan([]byte("N"), []byte("O"), func(k, v []byte) error {
+			if len(k) == 18 { // node, space, part, page
+				logs = append(logs, entry{slices.Clone(k), slices.Clone(v)})
+			}
+			return nil
+		}))
+	})
+	require.Len(t, logs, 2)
+	put := func(k, v []byte) {
+		each(func(db state.DB) {
+			b := db.NewBatch()
+			b.Put(k, v)
+			require.NoError(t, b.Commit())
+			require.NoError(t, b.Close())
+		})
+	}
+	for _, l := range logs {
+		for n := 1; n < len(l.v); n++ {
+			put(l.k, l.v[:n])
+			if err := h.run.TryRestart(); err == nil { // cut between two items: nothing to see
+				h.run.Kill()
+			} else {
+				require.NotContains(t, err.Error(), "panic")
+			}
+			broken := slices.Clone(l.v)
+			broken[n] ^= 0xff
+			put(l.k, broken)
+			if h.run.TryRestart() == nil {
+				h.run.Kill()
+			}
+		}
+		put(l.k, l.v)
+	}
+	h.run.Restart()
+	h.src.Feed(left(4, 6))
+	h.run.Epoch()
+	require.Equal(t, 4, len(unique(h.out.Values())))
+	h.run.Stop()
+}
+
 func unique(ps []two) map[two]bool {
 	m := map[two]bool{}
 	for _, p := range ps {
@@ -127,7 +186,7 @@ func TestJoinOfRecordsThatCannotBeStored(t *testing.T) {
 	top := flow.New("secrets")
 	in := flow.From(top, "in", flowtest.NewSource[secret]())
 	timed := flow.AssignTime(in, "time", func(secret) time.Time { return time.Time{} }, watermark.Monotonous())
-	k := flow.KeyBy(timed, func(secret) string { return "" })
+	k := flow.KeyBy(timed, func(s secret) int { return len(s.by) })
 	flow.To(operators.Join(k, k, "join", joins.Interval{}, func(l, r secret) int { return 0 }), "out", flowtest.NewSink[int]())
 	require.ErrorContains(t, top.Validate(), "its records cannot be stored")
 }

@@ -17,7 +17,7 @@ import (
 // Results come when the watermark has reached the window's last moment (end - 1), which is their time: in order of windows, key groups and
 // slots, and within a window of a key as the left records and then the right ones lie in time. With join.AllowedLateness a late record
 // gives all pairs of its windows again, at once, as in Flink. Without it, or behind it, it comes out of LateLeft or LateRight. A record in a
-// gap between windows is counted (no_window). To emit something else than pairs see CoGroup.
+// gap between windows is counted (no_window), and one that lies in a window which reaches beyond the years 1677 to 2262 is treated as late. To emit something else than pairs see CoGroup.
 //
 // f must neither keep nor change what its arguments point to. A panic of f stops the topology, since there is no one record to blame.
 //
@@ -129,21 +129,43 @@ func (g *grouped[K, T, V, R]) Open(_ context.Context, rt flow.Runtime) (err erro
 	return g.right.open(rt, "right", print, &g.keys)
 }
 
-// first is the first window that ends behind a moment.
+// since is how long before a moment the last aligned window begins that begins by then: less than the slide.
+func (g *grouped[K, T, V, R]) since(at flow.Timestamp) flow.Timestamp {
+	slide := g.shape.Slide
+	a, o := at%slide, g.shape.Offset%slide
+	if a < 0 {
+		a += slide
+	}
+	if o < 0 {
+		o += slide
+	}
+	if a -= o; a < 0 {
+		a += slide
+	}
+	return a
+}
+
+// first is the first window that ends behind a moment, of those whose beginning is within the range of time.
 func (g *grouped[K, T, V, R]) first(at flow.Timestamp) (start, end flow.Timestamp) {
 	if g.shape.Shape == window.Calendar {
 		return g.shape.Bounds(at)
 	}
-	size, slide := g.shape.Size, g.shape.Slide
-	last := windowStart(at, g.shape.Offset, slide) // the last that begins by then
-	// Of those before it, as many as still end behind at.
-	if n := (size - 1 - (at - last)) / slide; at-last < size {
-		if start = last - n*slide; start > last {
-			start = last
-		}
-		return start, windowEnd(start, size)
+	size, slide, since := g.shape.Size, g.shape.Slide, g.since(at)
+	most := min(uint64(size-1), uint64(at-(flow.None+1))) // how far back a window may begin
+	if uint64(since) > most {                             // in a gap, or none
+		start = after(at, slide-since)
+		return start, after(start, size)
 	}
-	return g.next(last, windowEnd(last, size)) // at lies in a gap
+	start = at - since - flow.Timestamp((most-uint64(since))/uint64(slide))*slide
+	return start, after(start, size)
+}
+
+// after is at + d, saturating, for a positive d.
+func after(at, d flow.Timestamp) flow.Timestamp {
+	if end := at + d; end >= at {
+		return end
+	}
+	return flow.EndOfTime
 }
 
 // next is the window behind one, which begins at EndOfTime if there is none.
@@ -154,8 +176,21 @@ func (g *grouped[K, T, V, R]) next(start, end flow.Timestamp) (flow.Timestamp, f
 		}
 		return g.shape.Bounds(end)
 	}
-	start = windowEnd(start, g.shape.Slide)
-	return start, windowEnd(start, g.shape.Size)
+	start = after(start, g.shape.Slide)
+	return start, after(start, g.shape.Size)
+}
+
+// beyond tells whether a moment lies in a window with a bound that is beyond the range of time.
+func (g *grouped[K, T, V, R]) beyond(at flow.Timestamp) bool {
+	if g.shape.Shape == window.Calendar {
+		return false
+	}
+	size, since := g.shape.Size, g.since(at)
+	if since >= size {
+		return false // in a gap
+	}
+	back := since + (size-1-since)/g.shape.Slide*g.shape.Slide
+	return uint64(back) > uint64(at-(flow.None+1)) || after(at, size-since) == flow.EndOfTime
 }
 
 // gone tells whether a window takes no more records.
@@ -169,13 +204,19 @@ func (g *grouped[K, T, V, R]) lastEnd(at flow.Timestamp) flow.Timestamp {
 		_, end := g.shape.Bounds(at)
 		return end
 	}
-	return windowEnd(windowStart(at, g.shape.Offset, g.shape.Slide), g.shape.Size)
+	if since := g.since(at); since < g.shape.Size {
+		return after(at, g.shape.Size-since)
+	}
+	return at // in a gap: all are over
 }
 
 // place says whether a window takes a record of this time, and counts those that lie in none.
 func (g *grouped[K, T, V, R]) place(at flow.Timestamp) (taken bool, why string) {
 	if at == flow.None {
 		return false, tooLate(at, g.wm)
+	}
+	if g.beyond(at) {
+		return false, "its window reaches beyond the years 1677 to 2262"
 	}
 	any := false
 	for start, end := g.first(at); start <= at && start < end; start, end = g.next(start, end) {

@@ -195,6 +195,48 @@ func TestWindowJoinByDays(t *testing.T) {
 	require.Equal(t, []two{{"a", 1, -1}, {"a", 2, 1}, {"a", 3, 1}, {"a", 4, 2}, {"a", -1, 3}}, p.out.Next())
 }
 
+// At both ends of time joins are right, or say that they cannot be.
+func TestJoinsAtTheEndsOfTime(t *testing.T) {
+	const first, last = -9214560000, 9214646399 // the seconds that AssignTime takes
+	feed := func(p *pairing, r *flowtest.Run) []two {
+		p.left.Feed(left(1, first), left(2, last))
+		p.right.Feed(right(1, first), right(2, last))
+		p.left.End()
+		p.right.End()
+		require.NoError(t, r.Wait())
+		return p.out.Values()
+	}
+	alike := []two{{"a", 1, 1}, {"a", 2, 2}}
+	for name, c := range map[string]struct {
+		build func(l, r flow.KeyedStream[string, one]) operators.Joined[one, one, two]
+		want  []two
+		late  int
+	}{
+		"interval": {func(l, r flow.KeyedStream[string, one]) operators.Joined[one, one, two] {
+			return operators.OuterJoin(l, r, "join", joins.Between(-1<<62, 1<<62), joins.Full, pair)
+		}, alike, 0},
+		"all of an int64": {func(l, r flow.KeyedStream[string, one]) operators.Joined[one, one, two] {
+			return operators.OuterJoin(l, r, "join", joins.Between(-1<<63+1, 1<<63-1), joins.Full, pair)
+		}, alike, 0},
+		"as-of": {func(l, r flow.KeyedStream[string, one]) operators.Joined[one, one, two] {
+			return operators.AsOf(l, r, "join", latest, joins.Within(1<<63-1))
+		}, alike, 0},
+		"windows of 80 days": {func(l, r flow.KeyedStream[string, one]) operators.Joined[one, one, two] {
+			return operators.WindowJoin(l, r, "join", window.Sliding(80*24*time.Hour, 40*24*time.Hour), joins.Full, pair)
+		}, []two{{"a", 1, 1}, {"a", 1, 1}, {"a", 2, 2}, {"a", 2, 2}}, 0},
+		"windows of 200 years": {func(l, r flow.KeyedStream[string, one]) operators.Joined[one, one, two] {
+			return operators.WindowJoin(l, r, "join", window.Tumbling(200*365*24*time.Hour), joins.Full, pair)
+		}, nil, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPairing(1, 1)
+			require.ElementsMatch(t, c.want, feed(p, p.start(t, c.build)))
+			require.Len(t, p.lateLeft.Values(), c.late)
+			require.Len(t, p.lateRight.Values(), c.late)
+		})
+	}
+}
+
 func TestWindowJoinValidate(t *testing.T) {
 	top := flow.New("pairs")
 	l, r := sides(flow.From(top, "in", flowtest.NewSource[one]()), 0)

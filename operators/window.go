@@ -25,6 +25,9 @@ func (w Windowed[K, T, R]) Late() flow.Stream[flow.Late[T]] { return w.late }
 // Results of windows that are not bounded in time (Count, Last, Global) carry the time of the record that made them fire, where Flink's
 // carry the end of time, which would finish every window behind them.
 //
+// While, Between and Trailing look at a key's records in order of event time, once the watermark has reached them, whatever the order in
+// which they came; a record that comes behind the watermark is late. What they keep stands there.
+//
 // State: tumbling and sliding windows keep one accumulator per key and slice (the greatest common divisor of size and slide) until the
 // last window that holds the slice is gone, when the watermark reaches its end - 1 + lateness, and update one per record whatever the
 // size; other triggers and kinds keep one per key and window. Accumulators are stored by pages of 64 keys. A crash rolls back to the

@@ -66,7 +66,7 @@ type progress struct {
 const defaultPerKey = 1_000_000
 
 // sortedWidth is the least stretch of time that the log is cut into.
-const sortedWidth = flow.Timestamp(time.Second)
+const sortedWidth = flow.Timestamp(4 * time.Second)
 
 // isSorted tells whether windows need records in order of event time.
 func isSorted(cfg *window.Config) bool {
@@ -188,7 +188,7 @@ func (t *sorted[K, T, R]) take(key flow.Slot, r *flow.Record[T]) error {
 	case r.Time <= t.wm:
 		t.refuse(r, "late", "the watermark has reached its time, and what comes before it in order of time is decided")
 		return nil
-	case len(t.line.at(key))-p.head >= t.limit:
+	case t.full(key, p):
 		t.refuse(r, "over_limit", fmt.Sprintf("%d records of its key are kept already (window.MaxPerKey)", t.limit))
 		return nil
 	}
@@ -208,6 +208,23 @@ func (t *sorted[K, T, R]) take(key flow.Slot, r *flow.Record[T]) error {
 	return nil
 }
 
+// full tells whether a key keeps as many records as it may.
+func (t *sorted[K, T, R]) full(key flow.Slot, p *progress) bool {
+	es := t.line.at(key)
+	if len(es)-p.head < t.limit {
+		return false
+	}
+	next := t.wm // no record before it has its turn any more
+	if p.done < len(es) {
+		next = min(next, es[p.done].at-1)
+	}
+	for p.head < p.done && es[p.head].at.Add(t.keep) <= next {
+		t.release(&es[p.head])
+		p.head++
+	}
+	return len(es)-p.head >= t.limit
+}
+
 func (t *sorted[K, T, R]) refuse(r *flow.Record[T], counter, reason string) {
 	t.late.rt.Count(counter, 1)
 	*t.late.out.Next(r.Time, r.Meta) = flow.Late[T]{Value: r.Value, Time: r.Time, Reason: reason}
@@ -221,13 +238,16 @@ func (t *sorted[K, T, R]) release(e *entry[agg.Slot]) {
 	}
 }
 
-// advance notes that a key's entries before done had their turn, and cuts those off whose accumulators are released when they are many.
+// advance notes that a key's entries before done had their turn, and cuts those off whose accumulators are released when they are many. It
+// keeps the memory, and one entry at least, with which the log frees it when the key falls silent.
 func (t *sorted[K, T, R]) advance(key flow.Slot, done int) {
-	p := &t.places[key]
+	p, es := &t.places[key], t.line.of[key]
 	p.done = done
-	if n := p.head; n >= 32 && 2*n >= len(t.line.of[key]) {
-		t.line.trim(key, n)
-		p.head, p.done = 0, done-n
+	if n := min(p.head, len(es)-1); n >= 32 && 2*n >= len(es) {
+		copy(es, es[n:])
+		t.line.of[key] = es[:len(es)-n]
+		t.line.n -= n
+		p.head, p.done = p.head-n, done-n
 	}
 }
 

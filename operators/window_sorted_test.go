@@ -225,12 +225,12 @@ func ended(t *testing.T, w window.Assigner[event], in ...event) (out []string, l
 }
 
 func inSeconds(at flow.Timestamp) string {
-	s := at / flow.Timestamp(time.Second)
-	switch at - s*flow.Timestamp(time.Second) {
+	s := at.Time().Unix()
+	switch at - seconds(s) {
 	case 0:
-		return fmt.Sprint(int64(s))
+		return fmt.Sprint(s)
 	case 1:
-		return fmt.Sprint(int64(s), "+1")
+		return fmt.Sprint(s, "+1")
 	}
 	return fmt.Sprint(int64(at), "ns")
 }

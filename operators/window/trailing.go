@@ -23,8 +23,9 @@ import (
 //
 // Cost: at most four merges per record whatever d is, also for aggregates that nothing can be taken out of, like Max.
 //
-// State: per record an accumulator and 16 bytes for d, and up to d/8 or 1 s longer, at most MaxPerKey per key. It is stored as a log: a record is
-// written once and deleted with its stretch of time.
+// State: per record an accumulator and 16 bytes, for d, and where a key falls silent for d/8 or 4 s longer; at most MaxPerKey per key. It is stored
+// as a log: a record is written once and deleted with its stretch of time. A crash rolls back to the last epoch together with the sources; the
+// results of the replayed part come again, and are the same to the last bit.
 func Trailing(d time.Duration) Plain {
 	return func(c *Config) {
 		c.Shape, c.Size = Trails, flow.Timestamp(d)

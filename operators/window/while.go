@@ -64,6 +64,7 @@ func While[T any](on func(T) bool) Assigner[T] {
 //
 // State: per record that waits for the watermark, an accumulator and 16 bytes, at most MaxPerKey per key; and per key with an open window, one
 // accumulator and 24 bytes, for as long as it is open. Waiting records are stored as a log and written once, open windows by pages of 64 keys.
+// A crash rolls back to the last epoch together with the sources, and the results of the replayed part come again, the same.
 func Between[T any](open, shut func(T) bool) Assigner[T] {
 	return func(c *Config) {
 		c.Shape, c.Name = States, "between"

@@ -3,6 +3,8 @@ package testingpage
 import (
 	"flag"
 	"fmt"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -99,3 +101,13 @@ func minutesOf(in []Reading) (out []Minute) {
 }
 
 // [end]
+
+// The page shows the beginning of the script as it is.
+func TestPageQuotesTheScript(t *testing.T) {
+	script, err := os.ReadFile("testdata/scripts/late-reading.txt")
+	require.NoError(t, err)
+	page, err := os.ReadFile("../../testing.md")
+	require.NoError(t, err)
+	begin, _, _ := strings.Cut(string(script), "\n\n")
+	require.Contains(t, string(page), "```text\n"+begin+"\n```\n")
+}

@@ -1,6 +1,8 @@
 package timepage
 
 import (
+	"os"
+	"regexp"
 	"testing"
 	"time"
 
@@ -34,4 +36,17 @@ func TestPage(t *testing.T) {
 	_, problem := simulated().Settings()
 	require.Empty(t, problem)
 	r.Stop()
+}
+
+// Each test that the page names exists.
+func TestPageNamesTests(t *testing.T) {
+	page, err := os.ReadFile("../../time.md")
+	require.NoError(t, err)
+	tests, err := os.ReadFile("../../../operators/time_failures_test.go")
+	require.NoError(t, err)
+	named := regexp.MustCompile("`(Test\\w+)`").FindAllSubmatch(page, -1)
+	require.Len(t, named, 9)
+	for _, n := range named {
+		require.Contains(t, string(tests), "func "+string(n[1])+"(t *testing.T)")
+	}
 }
