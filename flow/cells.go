@@ -175,6 +175,7 @@ type timerQueue interface {
 	next() Timestamp
 	pop(upTo Timestamp) (slot Slot, at Timestamp, ok bool)
 	done(slot Slot)
+	back(slot Slot, at Timestamp)
 }
 
 // OpenTimers opens the node's event-time timers. Call it in Open, once; the operator must be a TimerHandler.
@@ -232,9 +233,18 @@ func (t *Timers[K]) push(slot Slot, at Timestamp) {
 	if t.set[e] {
 		return
 	}
+	t.own.Retain(slot)
+	t.insert(e)
+}
+
+// back puts a timer back that was popped and not done.
+func (t *Timers[K]) back(slot Slot, at Timestamp) {
+	t.insert(timerEntry{at, t.own.groupOf(slot), slot})
+}
+
+func (t *Timers[K]) insert(e timerEntry) {
 	t.set[e] = true
 	t.change(e, true)
-	t.own.Retain(slot)
 	t.heap = append(t.heap, e)
 	h := t.heap
 	for i := len(h) - 1; i > 0 && h[i].less(h[(i-1)/2]); i = (i - 1) / 2 {

@@ -589,6 +589,9 @@ func (u *unit) lastEpoch(r stopRequest) error {
 		if err := u.drain(); err != nil {
 			return err
 		}
+		for _, s := range u.subs { // one that has not connected has nothing to give any more
+			u.arrived(s)
+		}
 		for _, p := range u.parts {
 			if !p.ended.Load() {
 				u.post(p.t, p.end())

@@ -18,7 +18,9 @@ type exchange struct {
 	gates []*gate
 	make  func(b *builder) any // builds a worker's receiver: *exchangeWorker[K, T]
 	ins   map[string]int       // input of each sending task
-	parts int
+	// sources are the inputs that stand for sources which have not named a partition yet: they hold the watermark.
+	sources map[string]int
+	parts   int
 	// restored are the inputs that the store knew, until they are registered again.
 	restored map[string]valveInput
 }
@@ -223,17 +225,35 @@ func (x *exchange) input(sender string) int {
 	if i, ok := x.ins[sender]; ok {
 		return i
 	}
-	i := len(x.ins)
-	x.ins[sender] = i
+	var i int
 	for _, g := range x.gates {
-		g.valve.add()
+		i = g.valve.add()
 		if in, ok := x.restored[sender]; ok {
 			// Idleness is not kept: the partition was just asked to be read again.
 			in.idle, in.aligned = false, in.wm >= g.valve.out
 			g.valve.in[i] = in
 		}
 	}
+	x.ins[sender] = i
 	return i
+}
+
+// await makes a source hold the watermark until it has named its first partitions.
+func (x *exchange) await(source string) {
+	for _, g := range x.gates {
+		if x.sources == nil {
+			x.sources = map[string]int{}
+		}
+		x.sources[source] = g.valve.add()
+	}
+}
+
+// arrived lets go of what stood for a source.
+func (x *exchange) arrived(u *unit, source string) {
+	if i, ok := x.sources[source]; ok {
+		delete(x.sources, source)
+		x.remove(u, i)
+	}
 }
 
 // level puts the restored watermark of a sender that is a worker itself down to the merged one. With another parallelism the name may be

@@ -380,6 +380,7 @@ func (s *keyedStage[K, In, Out]) fireTimers(q timerQueue, upTo Timestamp, f func
 				return nil
 			}
 			if err := f(s.t.ctx, s.tab.keys[slot], at, &s.out); err != nil {
+				q.back(slot, at)
 				return err
 			}
 			q.done(slot)
@@ -448,15 +449,23 @@ func newKeptStage[K comparable, T any](b *builder, n *node, op KeyedOperator[K, 
 	if len(e.consumers) > 0 {
 		s.keyed = e.build(b, keys)
 	}
-	s.next = &keptOut[K, T]{s}
+	s.next = &keptOut[K, T]{s, newKeyedEntry(b, keys, e.key, n, s.keyed)}
 	s.open(op)
 	return s
 }
 
 // keptOut takes what timers and watermark handlers emit: records without slots, interned again.
-type keptOut[K comparable, T any] struct{ s *keptStage[K, T] }
+type keptOut[K comparable, T any] struct {
+	s     *keptStage[K, T]
+	again *keyedEntry[K, T]
+}
 
-func (o *keptOut[K, T]) push(batch []Record[T]) { o.s.plain.push(batch) }
+func (o *keptOut[K, T]) push(batch []Record[T]) {
+	o.s.plain.push(batch)
+	if o.s.keyed != nil {
+		o.again.push(batch)
+	}
+}
 
 func (o *keptOut[K, T]) mark(m mark) {
 	o.s.plain.mark(m)

@@ -394,6 +394,11 @@ func (e *engine) start() error {
 				return &NodeError{e.t.name, x.owner, err}
 			}
 		}
+		for _, s := range e.t.sources {
+			if e.t.reaches(s.node(), k.froms()) {
+				x.await(s.node().name)
+			}
+		}
 		order = append(order, x)
 	}
 	// Downstream first: a sender needs its workers' entries.
@@ -506,7 +511,10 @@ func (e *engine) runSource(sub *subscriber) {
 		}
 	}
 	e.running.Add(-1)
-	e.root.do(e.checkEnd)
+	e.root.do(func() {
+		e.arrived(sub)
+		e.checkEnd()
+	})
 }
 
 // do runs f on the coordinator, which is then between epochs.
@@ -607,8 +615,16 @@ func (e *engine) addPartitions(sub *subscriber, ps []Partition) error {
 		e.wg.Add(1)
 		go part.u.readPartition(ctx, part)
 	}
+	e.arrived(sub)
 	e.addedOnce.Do(func() { close(e.added) })
 	return nil
+}
+
+// arrived notes that a source has named what it has to read, or that it has nothing. It runs on the root coordinator.
+func (e *engine) arrived(sub *subscriber) {
+	for _, x := range e.exchanges {
+		x.arrived(e.root, sub.src.node().name)
+	}
 }
 
 // addPartition builds one partition's tasks, in a unit of their own where the topology is co-partitioned.

@@ -160,6 +160,23 @@ func (t *Topology) Losses() []Problem {
 	return ps
 }
 
+// reaches tells whether a node is one of others or stands above one.
+func (t *Topology) reaches(n *node, others []*node) bool {
+	seen := map[*node]bool{}
+	var walk func(at *node) bool
+	walk = func(at *node) bool {
+		if at == n {
+			return true
+		}
+		if at == nil || seen[at] {
+			return false
+		}
+		seen[at] = true
+		return slices.ContainsFunc(t.upstream(at), walk)
+	}
+	return slices.ContainsFunc(others, walk)
+}
+
 // spread tells whether a node has several tasks behind a KeyBy.
 func (t *Topology) spread(n *node) bool {
 	for _, k := range t.keyings {

@@ -180,7 +180,7 @@ func (t *windows[K, T, R]) windowsOf(at flow.Timestamp) (first, last flow.Timest
 	if _, ok = endOf(last, t.cfg.Size); !ok {
 		return 0, 0, false
 	}
-	first = last - (max(t.cfg.Size, 1)-1)/t.cfg.Slide*t.cfg.Slide
+	first = last - max(t.cfg.Size-1-(at-last), 0)/t.cfg.Slide*t.cfg.Slide
 	return first, last, first <= last && first != flow.None
 }
 

@@ -22,14 +22,13 @@ const fireStep = 16 << 10
 // firing is the state of windows that fire in steps: by window, within it by key group and page.
 type firing struct {
 	busy bool
-	// through says: all windows that are due at this watermark have fired, for all keys.
+	// through says: all windows with ends up to this one have fired, for all keys.
 	through flow.Timestamp
 	// end is that of the window in work, None between windows, and at the next page to fire; passed are its pages that have fired.
 	end    flow.Timestamp
-	due    flow.Timestamp // the watermark at which end is just due
 	at     flow.PageCursor
 	passed []uint64
-	// ahead are keys whose windows fired before their turn, since a late record was to change them: through which watermark.
+	// ahead are keys whose windows fired before their turn, since a late record was to change them: through which end.
 	ahead map[flow.Slot]flow.Timestamp
 	// pages are the same by page, of a firing that a crash cut, and others of pages without an entry: those of tasks that were done.
 	pages  map[uint32]flow.Timestamp
@@ -42,15 +41,15 @@ type firing struct {
 }
 
 // open begins with what the table held.
-func (f *firing) open(wm flow.Timestamp) {
-	f.through, f.end, f.others = wm, flow.None, wm
+func (f *firing) open(fired flow.Timestamp) {
+	f.through, f.end, f.others = fired, flow.None, fired
 	for _, through := range f.pages {
 		f.busy, f.stored = true, true
 		f.through = min(f.through, through)
 	}
 }
 
-// of is the watermark through which a page's windows have fired, as far as that differs from the firing's.
+// of is the end through which a page's windows have fired, as far as that differs from the firing's.
 func (f *firing) of(page uint32) flow.Timestamp {
 	if f.pages == nil {
 		return flow.None
@@ -61,13 +60,13 @@ func (f *firing) of(page uint32) flow.Timestamp {
 	return f.others
 }
 
-// skips tells whether a key's window whose last moment is t has fired before its turn.
-func (f *firing) skips(t flow.Timestamp, delay flow.Timestamp, page uint32, key flow.Slot) bool {
-	if passed(f.of(page), t, delay) {
+// skips tells whether a key's window has fired before its turn.
+func (f *firing) skips(end flow.Timestamp, page uint32, key flow.Slot) bool {
+	if end <= f.of(page) {
 		return true
 	}
 	through, ok := f.ahead[key]
-	return ok && passed(through, t, delay)
+	return ok && end <= through
 }
 
 func (f *firing) hasPassed(page uint32) bool {
@@ -109,7 +108,7 @@ func (t *sliced[K, T, R]) Step(_ context.Context, out *flow.Output[window.Result
 				t.fired()
 				return false, nil
 			}
-			f.end, f.due, f.at = end, t.through(end), flow.PageCursor{}
+			f.end, f.at = end, flow.PageCursor{}
 			clear(f.passed)
 		}
 		of := t.slicesOf(f.end)
@@ -120,7 +119,7 @@ func (t *sliced[K, T, R]) Step(_ context.Context, out *flow.Output[window.Result
 			}
 			page, ok := t.keys.NextPage(&f.at)
 			if !ok {
-				f.through, f.end = f.due, flow.None
+				f.through, f.end = f.end, flow.None
 				break
 			}
 			budget -= 1 + t.firePage(of, page, f.end, out)
@@ -149,9 +148,12 @@ func (t *sliced[K, T, R]) early() bool {
 // NextStep implements flow.StepPacer.
 func (t *sliced[K, T, R]) NextStep() flow.Timestamp { return t.fires.next }
 
-// through is the watermark at which a window with this end is just due.
-func (t *sliced[K, T, R]) through(end flow.Timestamp) flow.Timestamp {
-	return (end - 1).Add(time.Duration(t.delay))
+// lastDue is the latest end that a window can have to be due at the watermark wm.
+func (t *sliced[K, T, R]) lastDue(wm flow.Timestamp) flow.Timestamp {
+	if wm == flow.None || wm == flow.EndOfTime {
+		return wm
+	}
+	return wm.Add(-time.Duration(t.delay)).Add(1)
 }
 
 // cut leaves the firing between two steps: from now on an epoch stores how far it has come.
@@ -168,7 +170,7 @@ func (t *sliced[K, T, R]) fired() {
 	if f.stored {
 		t.table.Drop(firingPart)
 	}
-	*f = firing{through: t.wm, end: flow.None, passed: f.passed}
+	*f = firing{through: t.lastDue(t.wm), end: flow.None, passed: f.passed}
 	n := 0
 	for n < len(t.order) && t.gone(t.order[n].last) {
 		t.free(t.order[n])
@@ -180,16 +182,16 @@ func (t *sliced[K, T, R]) fired() {
 	}
 }
 
-// next is the first window with contents that is not due at the watermark before and is now.
+// next is the first window with contents that ends behind before and is due.
 func (t *sliced[K, T, R]) next(before flow.Timestamp) (of []*pane, end flow.Timestamp, ok bool) {
 	end = flow.None
 	for i := 0; i < len(t.order); {
 		p := t.order[i]
 		end = max(end, p.first)
-		for t.due(end, before) && end < p.last {
+		for end <= before && end < p.last {
 			end += t.slide
 		}
-		if t.due(end, before) {
+		if end <= before {
 			i++ // all windows of this slice have fired
 			continue
 		}
@@ -230,7 +232,7 @@ func (t *sliced[K, T, R]) firePage(of []*pane, page uint32, end flow.Timestamp, 
 		for ; live != 0; live &= live - 1 {
 			i := bits.TrailingZeros16(live)
 			key := flow.Slot(b*agg.BlockSize + i)
-			if skips && t.fires.skips(end-1, t.delay, page, key) {
+			if skips && t.fires.skips(end, page, key) {
 				continue
 			}
 			if len(of) == 1 {
@@ -252,15 +254,15 @@ func (t *sliced[K, T, R]) fireAhead(key flow.Slot, out *flow.Output[window.Resul
 		if !ok {
 			break
 		}
-		if (end != f.end || !f.hasPassed(page)) && !f.skips(end-1, t.delay, page, key) {
+		if (end != f.end || !f.hasPassed(page)) && !f.skips(end, page, key) {
 			t.emitMerged(of, key, end, window.Pane{Kind: window.OnTime}, out)
 		}
-		before = t.through(end)
+		before = end
 	}
 	if f.ahead == nil {
 		f.ahead = map[flow.Slot]flow.Timestamp{}
 	}
-	f.ahead[key] = t.wm
+	f.ahead[key] = t.lastDue(t.wm)
 	if f.stored && !f.cut {
 		t.cut()
 	}
@@ -269,7 +271,7 @@ func (t *sliced[K, T, R]) fireAhead(key flow.Slot, out *flow.Output[window.Resul
 	}
 }
 
-// A page of the firing is stored as the watermark through which its windows have fired, and that of each key which is ahead.
+// A page of the firing is stored as the end through which its windows have fired, and that of each key which is ahead.
 
 func (f *firing) appendPage(b []byte, page uint32) []byte {
 	if !f.busy {
@@ -277,7 +279,7 @@ func (f *firing) appendPage(b []byte, page uint32) []byte {
 	}
 	through := max(f.through, f.of(page))
 	if f.end != flow.None && f.hasPassed(page) {
-		through = max(through, f.due)
+		through = max(through, f.end)
 	}
 	b = binary.LittleEndian.AppendUint64(b, uint64(through))
 	for key := flow.Slot(page) * flow.PageSize; key < flow.Slot(page+1)*flow.PageSize && len(f.ahead) > 0; key++ {

@@ -81,7 +81,7 @@ func (t *sliced[K, T, R]) Open(_ context.Context, rt flow.Runtime) (err error) {
 	if err = flow.OpenTable(rt, "panes", &t.table, t); err != nil {
 		return err
 	}
-	t.fires.open(t.wm)
+	t.fires.open(t.lastDue(t.wm))
 	return nil
 }
 
