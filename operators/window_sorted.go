@@ -97,7 +97,7 @@ func newSorted[K comparable, T, R any](cfg *window.Config, store agg.Store[T, R]
 	t := &sorted[K, T, R]{
 		cfg: cfg, limit: cmp.Or(cfg.PerKey, defaultPerKey), step: cmp.Or(cfg.Step, fireStep),
 		acc: accumulators[T, R]{Store: store}, late: lateRecords[T]{side: side}, wm: flow.None, before: flow.None,
-		fires: sortedFiring{at: flow.None},
+		fires: sortedFiring{at: flow.None, others: flow.None},
 	}
 	t.marks, _ = cfg.Marks.(func(T) window.Mark)
 	t.line.code = stored[agg.Slot]{code: &slotCodec[T, R]{acc: &t.acc, one: make([]agg.Slot, 1)}}
@@ -124,13 +124,13 @@ func (t *sorted[K, T, R]) Open(_ context.Context, rt flow.Runtime) (err error) {
 	if err = flow.OpenTable(rt, "windows", &t.table, t); err != nil {
 		return err
 	}
-	t.part = t.table.Part(0)
+	t.part, t.fires.others = t.table.Part(0), t.wm
 	if err = t.line.open(rt, "records", "windows", &t.keys); err != nil {
 		return err
 	}
 	for k, es := range t.line.of {
 		if key := flow.Slot(k); len(es) > 0 {
-			through := t.fires.restored(key.Page(), t.wm)
+			through := t.fires.restored(key.Page())
 			p := t.place(key)
 			p.done = sort.Search(len(es), func(i int) bool { return es[i].at > through })
 			t.kind.restore(key, p.done)

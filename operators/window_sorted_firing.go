@@ -18,16 +18,17 @@ type sortedFiring struct {
 	// cut: it was left between two steps, and every page of its part of the table touched. stored: the store may hold that part.
 	cut, stored bool
 	part        *flow.Part
-	// pages say through which time pages were done when a crash cut the firing. Others were done through the watermark.
-	pages map[uint32]flow.Timestamp
+	// pages say through which time pages were done when a crash cut the firing, and others the same of all others: those of tasks that were done.
+	pages  map[uint32]flow.Timestamp
+	others flow.Timestamp
 }
 
 // restored is through which time a page was done.
-func (f *sortedFiring) restored(page uint32, wm flow.Timestamp) flow.Timestamp {
+func (f *sortedFiring) restored(page uint32) flow.Timestamp {
 	if through, ok := f.pages[page]; ok {
 		return through
 	}
-	return wm
+	return f.others
 }
 
 // OnWatermark implements flow.WatermarkHandler: it takes note, Step fires.
@@ -90,7 +91,7 @@ func (t *sorted[K, T, R]) fired(out *flow.Output[window.Result[K, R]]) {
 	if t.fires.stored {
 		t.table.Drop(firingPart)
 	}
-	t.fires = sortedFiring{at: flow.None}
+	t.fires = sortedFiring{at: flow.None, others: flow.None}
 	t.line.drop(t.over, t.forget)
 	if t.outside > 0 {
 		t.late.rt.Count("no_window", t.outside)
@@ -111,10 +112,7 @@ func (t *sorted[K, T, R]) AppendPage(b []byte, part int64, page uint32) []byte {
 	if g := t.keys.Group(page); g > f.group || g == f.group && page > f.page {
 		through = max(through-1, flow.None+1)
 	}
-	if was, ok := f.pages[page]; ok {
-		through = max(through, was)
-	}
-	return binary.LittleEndian.AppendUint64(b, uint64(through))
+	return binary.LittleEndian.AppendUint64(b, uint64(max(through, f.restored(page))))
 }
 
 // ReadPage implements flow.PageStore.
