@@ -323,3 +323,26 @@ func TestIntervalJoinValidate(t *testing.T) {
 	flow.To(operators.Join(k, k, "join", joins.Interval{}, func(l, r one) two { return pair(&l, &r) }), "out", flowtest.NewSink[two]())
 	require.Error(t, top.Validate())
 }
+
+// Where both inputs come of one partition, each partition joins for itself.
+func TestJoinOfCoPartitionedStreams(t *testing.T) {
+	src, out := flowtest.NewSource[one]("0", "1"), flowtest.NewSink[two]()
+	r := flowtest.Start(t, func(opts ...flow.TopologyOption) *flow.Topology {
+		top := flow.New("pairs", opts...)
+		timed := flow.AssignTime(flow.From(top, "in", src), "time", one.time, watermark.BoundedOutOfOrderness(5*time.Second).Every(0))
+		l, r := flow.Split(timed, "side", one.isLeft)
+		kl, kr := flow.KeyBy(l, one.key, flow.CoPartitioned()), flow.KeyBy(r, one.key, flow.CoPartitioned())
+		flow.To(operators.OuterJoin(kl, kr, "join", joins.Between(-4*time.Second, 4*time.Second), joins.Full, pair), "out", out)
+		return top
+	}, src)
+	in := script(13, 60, 4)
+	for i, o := range in {
+		src.FeedTo(fmt.Sprint(int(o.Key[1])%2), o)
+		if i%7 == 0 {
+			r.Epoch()
+			r.Crash()
+		}
+	}
+	r.Flush()
+	require.ElementsMatch(t, nested(in, -4, 4, joins.Full), out.Values())
+}

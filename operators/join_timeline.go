@@ -28,8 +28,9 @@ type timeline[T any] struct {
 	order   []*bucket // by time
 	last    *bucket   // of the record before
 	n       int
-	// spare are buckets to be used again.
+	// spare are buckets to be used again, pool the lists of keys that have become empty.
 	spare []*bucket
+	pool  [][]entry[T]
 	// restored says what becomes of an entry that is read back; false leaves it out.
 	restored func(key flow.Slot, e *entry[T]) bool
 }
@@ -81,6 +82,8 @@ const (
 	// chunkBits are the low bits of a part's number, for the chunk; the bucket's number is above. Buckets of minWidth fill the rest.
 	chunkBits = 20
 	lastChunk = 1<<chunkBits - 1
+	poolCap   = 16
+	poolSize  = 4096
 	minWidth  = flow.Timestamp(250 * time.Millisecond)
 )
 
@@ -184,6 +187,9 @@ func (t *timeline[T]) insert(b *bucket, key flow.Slot, e entry[T]) {
 		t.of = append(t.of, make([][]entry[T], max(t.keys.Cap(), int(key)+1)-len(t.of))...)
 	}
 	es := t.of[key]
+	if n := len(t.pool); es == nil && n > 0 {
+		es, t.pool[n-1], t.pool = t.pool[n-1], nil, t.pool[:n-1]
+	}
 	i := len(es)
 	if i > 0 && es[i-1].at > e.at {
 		i = sort.Search(len(es), func(i int) bool { return es[i].at > e.at })
@@ -215,6 +221,9 @@ func (t *timeline[T]) trim(key flow.Slot, n int) {
 	switch {
 	case left == 0:
 		t.of[key] = nil
+		if clear(es); cap(es) <= poolCap && len(t.pool) < poolSize {
+			t.pool = append(t.pool, es[:0])
+		}
 	case cap(es) > 4*left+16:
 		t.of[key] = slices.Clone(es[n:])
 	default:

@@ -83,7 +83,7 @@ func checkSorted(cfg *window.Config) {
 	}
 	const cure = "take it out: each window gives one result, when the watermark says that no earlier record can come"
 	if cfg.Trigger != window.AtWatermark {
-		cfg.Problem("Early, OnCount or FinalOnly on windows over records in order of time", cure)
+		cfg.Problem("Early, OnCount, EarlyClock or FinalOnly on windows over records in order of time", cure)
 	}
 	if cfg.Purge {
 		cfg.Problem("Discarding on windows over records in order of time", cure)

@@ -31,7 +31,7 @@ func (s *stateWindows[K, T, R]) of(key flow.Slot) *stateWindow {
 
 func (s *stateWindows[K, T, R]) reach(key flow.Slot, i, j int, out *flow.Output[window.Result[K, R]]) int {
 	w, es := s.of(key), s.line.of[key]
-	s.part.Touch(key.Page())
+	was := *w
 	for k := i; k < j; k++ {
 		e := &es[k]
 		mark := window.Mark(e.flags)
@@ -58,6 +58,9 @@ func (s *stateWindows[K, T, R]) reach(key flow.Slot, i, j int, out *flow.Output[
 		if mark&window.Shuts != 0 {
 			s.shut(key, w, windowEnd(e.at, 1), e.at, out)
 		}
+	}
+	if was.acc > 0 || w.acc > 0 {
+		s.part.Touch(key.Page())
 	}
 	s.places[key].head = j
 	return 1 + j - i

@@ -50,7 +50,7 @@ func While[T any](on func(T) bool) Assigner[T] {
 //	open         t           t          t
 //	shut  t                       t  t  t
 //	      |   |  |  |   |    |    |  |  |
-//	window       [---------------]      [)   Start: the record that opens it, End: 1 ns behind the one that shuts it
+//	window       [----------------]     []   Start: the record that opens it, End: 1 ns behind the one that shuts it
 //
 // A record for which both are true is a window by itself where none is open, and else shuts the one that is; open is of no matter while a
 // window is open, and shut while none is. Records between windows are counted (no_window). Of records of equal times the one that came
