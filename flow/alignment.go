@@ -120,7 +120,8 @@ type WatermarkInfo struct {
 	Watermark Timestamp
 	// Idle partitions hold nobody back.
 	Idle bool
-	// HeldBy names the input with the least watermark, of a node behind an exchange: "source/partition" or "node#task".
+	// HeldBy names the input with the least watermark, of a node behind an exchange: "source/partition", "node#task", or "source" alone
+	// where that has not named its partitions yet.
 	HeldBy string
 }
 
@@ -177,6 +178,9 @@ func (x *exchange) watermark() WatermarkInfo {
 		if in := v.in[n]; in.aligned && !in.idle && !in.gone && (in.wm < least || in.wm == least && name < i.HeldBy) {
 			least, i.HeldBy = in.wm, name
 		}
+	}
+	for name := range x.sources {
+		i.HeldBy = name
 	}
 	return i
 }

@@ -64,7 +64,8 @@ type partition struct {
 	ackedPos     Position
 	ackedRecords int64
 
-	emitted   Position // by Read
+	emitted   Position     // by Read
+	given     atomic.Int64 // records that Read has emitted, or is emitting
 	accepted  atomic.Int64
 	acked     atomic.Int64
 	window    atomic.Int64
@@ -100,7 +101,7 @@ func (s *sourceImpl[T]) newPartition(u *unit, sub *subscriber, p Partition) *par
 // silent tells the partition's task how long its source has had nothing.
 func (p *partition) silent(u *unit, now time.Time) {
 	since := p.idleSince.Load()
-	if since == 0 || p.accepted.Load() != p.t.doneRecords.Load() {
+	if since == 0 || p.given.Load() != p.t.doneRecords.Load() {
 		return
 	}
 	d := now.UnixNano() - since
@@ -157,14 +158,17 @@ func (in *intake[T]) Emit(ctx context.Context, batch []Record[T], upTo Position)
 	d.n = int64(len(batch) + len(in.rejects))
 	in.rejects = nil
 	in.u.handed.Add(1)
+	in.part.given.Add(d.n)
 	select {
 	case in.part.pump <- d:
 		in.part.emitted = upTo
 		return nil
 	case <-ctx.Done():
+		in.part.given.Add(-d.n)
 		in.u.processed()
 		return ctx.Err()
 	case <-in.u.ctx.Done():
+		in.part.given.Add(-d.n)
 		in.u.processed()
 		return ErrStopped
 	}

@@ -44,6 +44,7 @@ func TestASourceThatConnectsLaterHoldsTheWatermark(t *testing.T) {
 	l.Feed(left(1, 50), left(2, 100))
 	run.Epoch()
 	require.Empty(t, out.Next(), "the right source has not even connected: nothing is known of its time")
+	require.Contains(t, run.Running().Watermarks(), flow.WatermarkInfo{Node: "join", Watermark: flow.None, HeldBy: "right"})
 	close(gate)
 	r.Feed(right(1, 50))
 	require.Eventually(t, func() bool { run.Epoch(); return len(out.Values()) > 0 }, 5*time.Second, time.Millisecond)

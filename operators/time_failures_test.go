@@ -404,3 +404,35 @@ func TestSessionMergedByALateEventFiresOnce(t *testing.T) {
 		})
 	}
 }
+
+// A partition whose last batch waits for room has records in flight: it is not idle, however long that takes.
+func TestPartitionThatWaitsAtTheBoundIsNotIdle(t *testing.T) {
+	for range 10 { // the order in which those that wait go on is free
+		src := flowtest.NewSource[event]("busy", "other")
+		out, late := flowtest.NewSink[window.Result[string, int64]](), flowtest.NewSink[flow.Late[event]]()
+		r := flowtest.Start(t, func(o ...flow.TopologyOption) *flow.Topology {
+			top := flow.New("field", append(o, flow.WithMaxPending(flow.MaxBatch))...)
+			timed := flow.AssignTime(flow.From(top, "in", src), "time", event.time, watermark.Monotonous().Every(0).IdleAfter(30*time.Second))
+			sums := operators.Window(flow.KeyBy(timed, event.key), "win", tenSeconds, agg.Sum(event.n))
+			flow.To(sums, "out", out)
+			flow.To(sums.Late(), "late", late)
+			return top
+		}, src)
+		for range flow.MaxBatch / 2 {
+			src.FeedTo("other", event{"a", 1, 3})
+			src.FeedTo("busy", event{"a", 1, 5})
+		}
+		require.Eventually(t, func() bool { return r.Running().Unacked() == flow.MaxBatch }, 5*time.Second, time.Millisecond)
+		src.FeedTo("other", event{"a", 1, 4}) // both wait until something is committed
+		src.FeedTo("busy", event{"a", 1, 45})
+		src.Idle("other")
+		for range 120 {
+			r.Clock.Advance(time.Second)
+			r.Running().Watermarks() // the engine has a turn
+		}
+		require.NoError(t, r.Running().Epoch(t.Context()))
+		r.Epoch()
+		require.Empty(t, late.Values())
+		r.Stop()
+	}
+}

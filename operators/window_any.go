@@ -452,7 +452,19 @@ func (t *windows[K, T, R]) OnWatermark(_ context.Context, wm flow.Timestamp, out
 		return nil
 	}
 	t.busy = true
+	if t.cut { // keys that have come due since it was cut are a part of it now
+		t.touchDue()
+	}
 	return nil
+}
+
+// touchDue makes the epoch store which keys are still to come.
+func (t *windows[K, T, R]) touchDue() {
+	for _, d := range t.due.heap {
+		if d.at <= t.wm {
+			t.part.Touch(d.key.Page())
+		}
+	}
 }
 
 // Step implements flow.WatermarkStepper: it fires what has come due, in order of time, key group and slot, and frees windows that take no more
@@ -464,11 +476,7 @@ func (t *windows[K, T, R]) Step(_ context.Context, out *flow.Output[window.Resul
 	if t.fireDue(t.step, out) {
 		if !t.cut { // from now on an epoch stores which keys are still to come
 			t.cut = true
-			for _, d := range t.due.heap {
-				if d.at <= t.wm {
-					t.part.Touch(d.key.Page())
-				}
-			}
+			t.touchDue()
 		}
 		return true, nil
 	}

@@ -94,6 +94,9 @@ func (t *sliced[K, T, R]) OnWatermark(_ context.Context, wm flow.Timestamp, _ *f
 		}
 		p.fired = true
 	}
+	if t.fires.cut { // pages that came since it was cut are a part of it now
+		t.keys.Pages(t.fires.part.Touch)
+	}
 	return nil
 }
 

@@ -36,6 +36,25 @@ func TestSortedWindowsFireInSteps(t *testing.T) {
 	}
 }
 
+// The same for the windows that are not sorted.
+func TestOtherWindowsFireInSteps(t *testing.T) {
+	for name, w := range map[string]window.Plain{
+		"tumbling": window.Tumbling(10 * time.Second), "sliding": window.Sliding(20*time.Second, 5*time.Second), "session": window.Session(4 * time.Second),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			want := sortedSteps(t, window.Assigner[event](w), nil)
+			require.NotEmpty(t, want)
+			for seed := range uint64(30) {
+				got := sortedSteps(t, window.Assigner[event](w), rand.New(rand.NewPCG(seed, 1)), window.FireStep(1))
+				missing, more := difference(want, got)
+				require.Empty(t, missing, "missing, seed %d", seed)
+				require.Empty(t, more, "too many, seed %d", seed)
+			}
+		})
+	}
+}
+
 // sortedSteps runs 400 keys through a window; with random, epochs and crashes come at any moment.
 func sortedSteps(t *testing.T, w window.Assigner[event], random *rand.Rand, opts ...window.Option) (out []string) {
 	src, sink, late := flowtest.NewSource[event]("0"), flowtest.NewSink[string](), flowtest.NewSink[flow.Late[event]]()
