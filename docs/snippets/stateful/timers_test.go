@@ -14,7 +14,6 @@ import (
 type once struct {
 	timers flow.Timers[string]
 	tries  *int
-	wm     bool
 }
 
 func (o *once) Open(_ context.Context, rt flow.Runtime) error { return flow.OpenTimers(rt, &o.timers) }

@@ -46,7 +46,7 @@ func main() {
 		flag.Usage()
 		os.Exit(2)
 	}
-	err := error(nil)
+	var err error
 	if *engine {
 		err = serve(*lib, *path, *config, *httpPort, *tcpPort)
 	} else {

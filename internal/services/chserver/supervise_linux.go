@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"log"
 	"net"
@@ -31,7 +32,7 @@ func supervise(ports ...int) error {
 		if err := awaitFree(ports); err != nil {
 			return err
 		}
-		cmd := exec.Command("/proc/self/exe", append([]string{"-engine"}, os.Args[1:]...)...)
+		cmd := exec.CommandContext(context.Background(), "/proc/self/exe", append([]string{"-engine"}, os.Args[1:]...)...)
 		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		began := time.Now()
@@ -60,7 +61,7 @@ func awaitFree(ports []int) error {
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		last = nil
 		for _, p := range ports {
-			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p))
+			l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", fmt.Sprintf("127.0.0.1:%d", p))
 			if err != nil {
 				last = err
 				break
