@@ -133,10 +133,13 @@ func (t *windows[K, T, R]) process(key flow.Slot, r *flow.Record[T], out *flow.O
 			t.late.beyond(r)
 			return nil
 		}
-		for start := last; start >= first; start -= t.cfg.Slide { // the last window first
+		for start := last; ; start -= t.cfg.Slide { // the last window first
 			if end := start + t.cfg.Size; end > r.Time && !t.gone(end) {
 				taken = true
 				t.take(key, t.window(key, start, end), r, out)
+			}
+			if start == first { // the next one may be beyond the range of time
+				break
 			}
 		}
 	case window.Calendar:

@@ -47,7 +47,7 @@ type publisher struct {
 	exhausted error // a refusal that may pass
 
 	// Of the keeper alone.
-	warned   map[string]time.Time // by message
+	warned   map[string]time.Time // by cause
 	failures int
 }
 
@@ -353,13 +353,14 @@ func (p *publisher) refuse(l *flight, a mqttclient.Answer) {
 
 func (p *publisher) warn(msg string, err error, more ...any) {
 	now := p.rt.Clock.Now()
-	if at, ok := p.warned[msg]; ok && now.Sub(at) < repeatWarning {
+	cause := mqttconn.Cause(msg, err)
+	if at, ok := p.warned[cause]; ok && now.Sub(at) < repeatWarning {
 		return
 	}
 	if p.warned == nil {
 		p.warned = map[string]time.Time{}
 	}
-	p.warned[msg] = now
+	p.warned[cause] = now
 	p.rt.Log.Warn(msg, append([]any{"client", p.cfg.ClientID, "attempts", p.failures, "err", err}, more...)...)
 }
 

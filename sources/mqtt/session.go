@@ -39,7 +39,7 @@ type session struct {
 
 	connected  bool // at least once
 	toldExpiry bool
-	warned     map[string]time.Time // by message
+	warned     map[string]time.Time // by cause
 	failures   int
 }
 
@@ -219,13 +219,14 @@ func (s *session) awaitRoom(ctx context.Context) bool {
 // warn logs a trouble when it is new and then now and again.
 func (s *session) warn(msg string, err error) {
 	now := s.clock.Now()
-	if at, ok := s.warned[msg]; ok && now.Sub(at) < repeatWarning {
+	cause := mqttconn.Cause(msg, err)
+	if at, ok := s.warned[cause]; ok && now.Sub(at) < repeatWarning {
 		return
 	}
 	if s.warned == nil {
 		s.warned = map[string]time.Time{}
 	}
-	s.warned[msg] = now
+	s.warned[cause] = now
 	s.log.Warn(msg, "client", s.id, "attempts", s.failures, "err", err)
 }
 
