@@ -113,6 +113,9 @@ func (e *enricher[T, K, V, R]) ask(ctx context.Context, keys []K, have map[K]ans
 		own = append(own, k)
 	}
 	e.flights.mu.Unlock()
+	if len(theirs) > 0 {
+		e.rt.Count("shared", int64(len(theirs)))
+	}
 	if len(own) > 0 {
 		e.fly(ctx, f, own, e.fallback == nil)
 		if err = f.err; err != nil {

@@ -331,7 +331,7 @@ func TestEnrichAsksOnceForAKeyThatIsBeingAskedFor(t *testing.T) {
 	require.Eventually(t, func() bool { e.Settle(); return d.callsOf("a") == 1 }, 20*time.Second, time.Millisecond)
 	e.src.FeedTo("1", "a", "b")
 	e.src.FeedTo("0", "a")
-	require.Eventually(t, func() bool { e.Settle(); return d.callsOf("b") == 1 }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { e.Settle(); return d.callsOf("b") == 1 && e.counter("shared") == 2 }, 20*time.Second, time.Millisecond)
 	close(hold)
 	require.ElementsMatch(t, []string{"a=1,true", "a=1,true", "a=1,true", "b=1,true"}, e.answered(t, 0))
 	require.Equal(t, 1, d.callsOf("a"))
