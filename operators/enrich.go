@@ -21,9 +21,9 @@ import (
 // State: the waiting records, at most Capacity per task, beyond which only the queues in front are taken in at an epoch. The cache is
 // not state: after a restart it is empty.
 //
-// Counters: lookups (keys asked for), lookup_calls, lookup_errors, shared (keys that another call was asking for), cache_hits, cache_negative_hits, cache_stale (all three in records),
-// cache_misses (records that had to ask), refreshes, refresh_errors, fallbacks (records), breaker_opened, and breaker_open, which is 1
-// while the circuit breaker keeps calls back.
+// Counters: lookups (keys asked for), lookup_calls, lookup_errors, shared (keys that another call was asking for), cache_hits,
+// cache_negative_hits, cache_stale (all three in records), cache_misses (records that had to ask), refreshes, refresh_errors, fallbacks
+// (records), breaker_opened, and breaker_open, which is 1 while the circuit breaker keeps calls back.
 func Enrich[T any, K comparable, V, R any](s flow.Stream[T], name string, from Lookup[K, V], key func(T) K,
 	join func(v T, with V, found bool) (R, error), opts ...EnrichOption) flow.Stream[R] {
 	cfg := flow.Configure(&enrichConfig{timeout: 10 * time.Second}, opts)
