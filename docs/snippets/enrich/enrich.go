@@ -90,7 +90,7 @@ func fromRedis() (*redis.Lookup[string, Place], error) {
 // [http]
 func fromHTTP() (*http.Lookup[string, Place], error) {
 	return http.Get[string](http.Config{
-		URL: "https://registry.example.com/devices/{key}", Token: "from your vault",
+		URL: "https://sites.example.com/devices/{key}", Token: "from your vault",
 	}, codec.JSON[Place]())
 }
 

@@ -25,7 +25,7 @@ const keyMark = "{key}"
 
 // Config says which service to ask.
 type Config struct {
-	// URL is asked: for Get with {key} where the key stands, in the path or the query, and is escaped (https://registry/sites/{key}). Required.
+	// URL is asked: for Get with {key} where the key stands, in the path or the query, and is escaped (https://sites.example.com/sites/{key}). Required.
 	URL string `yaml:"url"`
 	// Header is sent with each request; its values are secret. Defaults to none.
 	Header map[string]Secret `yaml:"header"`
@@ -63,7 +63,7 @@ func (c Config) Validate() error {
 	u, err := url.Parse(strings.ReplaceAll(c.URL, keyMark, "key"))
 	switch {
 	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
-		bad("url is no http or https address: give one such as https://registry/sites/{key}")
+		bad("url is no http or https address: give one such as https://sites.example.com/sites/{key}")
 	case u.User != nil:
 		bad("url holds a user: put the password into header or token, where it is not shown")
 	case strings.Contains(authority(c.URL), keyMark):

@@ -343,7 +343,7 @@ func TestConfigFromYAML(t *testing.T) {
 	t.Parallel()
 	var got lookup.Config
 	require.NoError(t, yaml.UnmarshalWithOptions([]byte(`
-url: https://registry/sites/{key}
+url: https://sites.example.com/sites/{key}
 header: {X-Api-Key: hunter2}
 token: hunter3
 tls: {ca_file: ca.pem}
@@ -351,7 +351,7 @@ parallel: 4
 max_body: 1000
 `), &got, yaml.Strict()))
 	require.Equal(t, lookup.Config{
-		URL: "https://registry/sites/{key}", Header: map[string]lookup.Secret{"X-Api-Key": "hunter2"}, Token: "hunter3",
+		URL: "https://sites.example.com/sites/{key}", Header: map[string]lookup.Secret{"X-Api-Key": "hunter2"}, Token: "hunter3",
 		TLS: lookup.TLS{CAFile: "ca.pem"}, Parallel: 4, MaxBody: 1000,
 	}, got)
 	require.NoError(t, got.Validate())
@@ -363,12 +363,12 @@ max_body: 1000
 
 func TestConfigsThatCannotBe(t *testing.T) {
 	t.Parallel()
-	good := lookup.Config{URL: "http://registry/{key}"}
+	good := lookup.Config{URL: "http://sites.example.com/{key}"}
 	for want, change := range map[string]func(*lookup.Config){
 		"url is no http or https address": func(c *lookup.Config) { c.URL = "registry/{key}" },
 		"url holds a user":                func(c *lookup.Config) { c.URL = "http://mill:hunter2@registry/{key}" },
 		"url has {key} in its host":       func(c *lookup.Config) { c.URL = "http://{key}.registry/" },
-		"url has no {key}":                func(c *lookup.Config) { c.URL = "http://registry/" },
+		"url has no {key}":                func(c *lookup.Config) { c.URL = "http://sites.example.com/" },
 		"parallel, max_body or":           func(c *lookup.Config) { c.Parallel = -1 },
 		"token stands beside a header":    func(c *lookup.Config) { c.Token, c.Header = "t", map[string]lookup.Secret{"Authorization": "x"} },
 		"set both or none":                func(c *lookup.Config) { c.TLS.KeyFile = "key.pem" },
