@@ -66,7 +66,7 @@ func ApplyBroadcast[K comparable, T, V, Out any, Op BroadcastOperator[K, T, V, O
 		s := &broadcastSender[V]{t: b.t}
 		for _, t := range b.u.exchanges[j.part.id].tasks {
 			stage := t.entry.(*broadcastEnd[K, T, V, Out]).stage
-			s.tasks, s.push1 = append(s.tasks, t), append(s.push1, stage.pushControl)
+			s.tasks, s.pushes = append(s.tasks, t), append(s.pushes, stage.pushControl)
 		}
 		return s
 	})
@@ -81,9 +81,9 @@ type broadcastEnd[K comparable, T, V, Out any] struct {
 
 // broadcastSender sends each batch to every worker. Marks end here.
 type broadcastSender[V any] struct {
-	t     *task
-	tasks []*task
-	push1 []func([]Record[V])
+	t      *task
+	tasks  []*task
+	pushes []func([]Record[V])
 }
 
 func (s *broadcastSender[V]) mark(mark) {}
@@ -94,7 +94,7 @@ func (s *broadcastSender[V]) push(batch []Record[V]) {
 	}
 	copied := append([]Record[V](nil), batch...) // read only from here on, shared by all
 	for i, t := range s.tasks {
-		push := s.push1[i]
+		push := s.pushes[i]
 		s.t.u.post(t, control(func(*task) { push(copied) }))
 	}
 }

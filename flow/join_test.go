@@ -12,6 +12,7 @@ import (
 	"github.com/millrace-stream/millrace/flow"
 	"github.com/millrace-stream/millrace/flow/flowtest"
 	"github.com/millrace-stream/millrace/flow/watermark"
+	"github.com/millrace-stream/millrace/operators"
 )
 
 // said is a word said by somebody at a second.
@@ -148,6 +149,31 @@ func TestJoinOfOneStreamWithItself(t *testing.T) {
 	require.Len(t, want, 80)
 	require.ElementsMatch(t, want, parts(3))
 	require.ElementsMatch(t, want, parts(1, flow.CoPartitioned()))
+}
+
+// What an operator has kept by its key can be joined, and broadcast to, as what KeyBy made.
+func TestJoinBehindAKeptStream(t *testing.T) {
+	k := newTalk()
+	greeted := flowtest.NewSink[string]()
+	r := flowtest.Start(t, func(opts ...flow.TopologyOption) *flow.Topology {
+		top := flow.New("talk", append(opts, flow.WithParallelism(2))...)
+		wm := watermark.Monotonous().Every(0)
+		fresh := func(s flow.Stream[said], name string) flow.KeyedStream[string, said] {
+			return operators.Dedup(flow.KeyBy(s, said.who), name, func(s said) string { return s.Word }, time.Hour)
+		}
+		asks := fresh(flow.AssignTime(flow.From(top, "asks", k.ask), "asked", said.time, wm), "fresh-asks")
+		replies := fresh(flow.AssignTime(flow.From(top, "replies", k.answer), "replied", said.time, wm), "fresh-replies")
+		flow.To(flow.ApplyJoin[string, said, said, string](asks, replies, "talk", func() *answers { return &answers{} }), "out", k.out)
+		words := operators.Map(replies.Unkeyed(), "words", func(_ context.Context, s said) ([2]string, error) { return [2]string{s.Word, s.Who}, nil })
+		flow.To(flow.ApplyBroadcast[string, said, [2]string, string](asks, words, "greet", func() *greets { return &greets{} }), "greeted", greeted)
+		return top
+	}, k.ask, k.answer)
+	k.ask.FeedTo("0", said{"ann", "hello", 1}, said{"ann", "hello", 1})
+	r.Settle()
+	k.answer.Feed(said{"ann", "world", 5}, said{"ann", "world", 5})
+	r.Epoch()
+	require.Equal(t, []string{"ann: hello world"}, k.out.Next())
+	require.Equal(t, []string{"ann:  false of 0"}, greeted.Next())
 }
 
 func TestJoinValidate(t *testing.T) {

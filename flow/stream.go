@@ -156,7 +156,7 @@ func ApplyKept[K comparable, T any, Op KeyedOperator[K, T, T]](s KeyedStream[K, 
 	n := in.t.addOperator(name, cfg, in.timed)
 	p := newPort[T](in.t, n, "").like(in.timed, true)
 	p.optional = true // used by its keyed twin, or both
-	out := &keying[K, T]{t: in.t, part: s.edge.part, from: n, key: s.key}
+	out := &keying[K, T]{t: in.t, part: s.edge.part, from: n, key: s.key, code: s.edge.code}
 	in.t.keyings = append(in.t.keyings, out)
 	s.edge.connect(n, func(b *builder, keys *keyTable[K]) keyedReceiver[T] {
 		return newKeptStage(b, n, newOp(), keys, p, out)
