@@ -77,7 +77,9 @@ func TestCertificatesAreReplacedWhileRunning(t *testing.T) {
 			others.WriteCA(file("ca.pem"), brokers)
 			e.eventually(func() bool { return e.count("reconnects") == 3 }, "reconnected", func() any { return e.log })
 			publish(20, 30)
-			inOrder(t, 30, e.await(30))
+			e.awaitAll(30)
+			repeats := complete(t, 30, e.values()) // a broker that ends sends again what it has not read the acks of
+			t.Log(repeats, "repeats")
 		})
 	}
 }

@@ -387,6 +387,6 @@ func TestConfigsThatCannotBe(t *testing.T) {
 	require.ErrorContains(t, err, "url has {key}")
 	_, err = lookup.Post[float64, site](good)
 	require.ErrorContains(t, err, "let the key function give a string")
-	_, err = lookup.PostFunc[string, site](lookup.Config{URL: "http://registry"}, nil, nil)
+	_, err = lookup.PostFunc[string, site](lookup.Config{URL: "http://sites.example"}, nil, nil)
 	require.ErrorContains(t, err, "give both")
 }
