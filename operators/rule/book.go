@@ -117,8 +117,8 @@ const (
 	bitChanged
 )
 
-// AppendBinary appends the book, for Read.
-func (b *Book) AppendBinary(to []byte) ([]byte, error) {
+// Append appends the book, without its Timer, for Read.
+func (b *Book) Append(to []byte) []byte {
 	to = binary.AppendUvarint(to, uint64(len(b.entries)))
 	str := func(s string) {
 		to = binary.AppendUvarint(to, uint64(len(s)))
@@ -155,14 +155,15 @@ func (b *Book) AppendBinary(to []byte) ([]byte, error) {
 				str(e.labels[k])
 			}
 		}
-		str(string(e.rec))
+		to = binary.AppendUvarint(to, uint64(len(e.rec)))
+		to = append(to, e.rec...)
 	}
-	return to, nil
+	return to
 }
 
 var errBook = errors.New("stored state of rules is damaged")
 
-// Read fills an empty book with what AppendBinary wrote, and returns what is behind it in data.
+// Read fills an empty book with what Append wrote, and returns what is behind it in data.
 func (b *Book) Read(data []byte) (rest []byte, err error) {
 	r := reader{data: data}
 	b.Timer = flow.None
@@ -206,7 +207,7 @@ func (b *Book) Read(data []byte) (rest []byte, err error) {
 	return r.data, nil
 }
 
-// reader reads what AppendBinary wrote; bad is set where that cannot be.
+// reader reads what Append wrote; bad is set where that cannot be.
 type reader struct {
 	data []byte
 	bad  bool

@@ -18,6 +18,8 @@ package rule
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
+	"slices"
 	"strconv"
 	"time"
 
@@ -149,3 +151,22 @@ type Change struct {
 	// Remove takes rules out, by id. An id that is not there is passed over.
 	Remove []string `yaml:"remove" json:"remove,omitempty"`
 }
+
+// Apply gives the rules that a change makes of others.
+func (c *Change) Apply(to []Rule) []Rule {
+	if c.Whole {
+		return slices.Clone(c.Put)
+	}
+	rules := slices.DeleteFunc(slices.Clone(to), func(r Rule) bool { return slices.Contains(c.Remove, r.ID) })
+	for _, r := range c.Put {
+		if i := slices.IndexFunc(rules, func(have Rule) bool { return have.ID == r.ID }); i >= 0 {
+			rules[i] = r
+		} else {
+			rules = append(rules, r)
+		}
+	}
+	return rules
+}
+
+// Equal tells whether two rules say the same.
+func (r *Rule) Equal(other *Rule) bool { return reflect.DeepEqual(r, other) }
