@@ -98,7 +98,7 @@ func settings[T, V any](cfg *join.Config, kind string, hasFunc bool, horizon flo
 	if !hasFunc {
 		cfg.Problem("its function is nil", "pass the function that makes the results")
 	}
-	return joinCodecs[T, V]{storedAs[T](cfg.Left, &cfg.NodeConfig), storedAs[V](cfg.Right, &cfg.NodeConfig)}
+	return joinCodecs[T, V]{storedAs[T](cfg.Left, &cfg.NodeConfig, "join.LeftCodec"), storedAs[V](cfg.Right, &cfg.NodeConfig, "join.RightCodec")}
 }
 
 type joinCodecs[T, V any] struct {

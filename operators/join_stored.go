@@ -17,8 +17,8 @@ type stored[T any] struct {
 	slot []agg.Slot
 }
 
-// storedAs makes the encoding of T: the codec given, if it is not nil. What is wrong with it becomes a problem of cfg.
-func storedAs[T any](given any, cfg *flow.NodeConfig) func() stored[T] {
+// storedAs makes the encoding of T: the codec given by an option, if it is not nil. What is wrong with it becomes a problem of cfg.
+func storedAs[T any](given any, cfg *flow.NodeConfig, option string) func() stored[T] {
 	if given == nil && isFlat(reflect.TypeFor[T]()) {
 		return func() stored[T] {
 			s := stored[T]{flat: agg.Func(func(*T, struct{}) {}, func(_, _ *T) {}, func(v *T) *T { return v }).NewStore()}
@@ -31,10 +31,10 @@ func storedAs[T any](given any, cfg *flow.NodeConfig) func() stored[T] {
 	case given == nil:
 		c = codec.CBOR[T]()
 		if _, err := c.Append(nil, new(T)); err != nil {
-			cfg.Problem(fmt.Sprintf("its records cannot be stored: %v", err), "give a codec, by join.LeftCodec or join.RightCodec")
+			cfg.Problem(fmt.Sprintf("its records cannot be stored: %v", err), "give a codec, by "+option)
 		}
 	case !ok:
-		cfg.Problem(fmt.Sprintf("the codec for stored records is %T, not one of %T", given, *new(T)), "give each input the codec of its type")
+		cfg.Problem(fmt.Sprintf("the codec for stored records is %T, not one of %T", given, *new(T)), "give "+option+" the codec of the input's type")
 	}
 	return func() stored[T] { return stored[T]{code: c} }
 }

@@ -242,7 +242,7 @@ func (t *timeline[T]) drop(over func(last flow.Timestamp) bool, visit func(key f
 		}
 		n++
 		for _, key := range b.keys {
-			es := t.of[key]
+			es := t.at(key)
 			gone := len(es)
 			if gone > 0 && es[gone-1].at > b.last {
 				gone = sort.Search(len(es), func(i int) bool { return es[i].at > b.last })

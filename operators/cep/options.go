@@ -1,0 +1,138 @@
+package cep
+
+import (
+	"fmt"
+
+	"github.com/millrace-stream/millrace/flow"
+	"github.com/millrace-stream/millrace/flow/codec"
+	"github.com/millrace-stream/millrace/operators/internal/nfa"
+)
+
+// Option configures operators.CEP.
+type Option func(flow.Configurable)
+
+// Config is what options fill. It is for the operator.
+type Config struct {
+	flow.NodeConfig
+	// PerKey and Total bound partial matches, of a key and of a task.
+	PerKey, Total int
+	Full          nfa.Full
+	// Waiting bounds the events of a task that wait for the watermark.
+	Waiting int
+	// Clock takes processing time instead of event time.
+	Clock bool
+	// Codec is a codec.Codec[T], Order a func(a, b T) int, Traces are Tracing[K, T]; nil where not set.
+	Codec, Order any
+	Traces       []any
+	Version      string
+}
+
+// DefaultPerKey and the others are the limits that hold where no option says otherwise.
+const (
+	DefaultPerKey  = 1_000
+	DefaultTotal   = 1_000_000
+	DefaultWaiting = 10_000_000
+)
+
+// Policy says what happens at a limit of partial matches.
+type Policy struct{ full nfa.Full }
+
+// DropOldest ends the partial match that began first. It is counted (partials_dropped).
+func DropOldest() Policy { return Policy{nfa.DropOldest} }
+
+// RefuseNew keeps what there is: a partial match that an event would add is not begun. It is counted (partials_dropped).
+func RefuseNew() Policy { return Policy{nfa.RefuseStarts} }
+
+// FailWhenFull stops the topology with an error that names the limit.
+func FailWhenFull() Policy { return Policy{nfa.Fail} }
+
+// MaxPartials bounds the partial matches of a key, and says what happens at the limit. Defaults to 1,000 and DropOldest: with FollowedByAny or
+// AllowCombinations their number can double with each event.
+func MaxPartials(perKey int, at Policy) Option {
+	return flow.SetOption(func(c *Config) {
+		c.PerKey, c.Full = perKey, at.full
+		if perKey <= 0 {
+			c.Problem(fmt.Sprintf("%d partial matches per key at most", perKey), "give 1 or more")
+		}
+	})
+}
+
+// MaxTotal bounds the partial matches of all keys of a task, with the policy of MaxPartials; at DropOldest those of the key in work go first.
+// Defaults to 1,000,000.
+func MaxTotal(n int) Option {
+	return flow.SetOption(func(c *Config) {
+		c.Total = n
+		if n <= 0 {
+			c.Problem(fmt.Sprintf("%d partial matches at most", n), "give 1 or more")
+		}
+	})
+}
+
+// MaxWaiting bounds the events of a task that wait for the watermark to reach them. What comes above goes to Late with the reason, and is
+// counted (over_limit). Defaults to 10,000,000.
+func MaxWaiting(n int) Option {
+	return flow.SetOption(func(c *Config) {
+		c.Waiting = n
+		if n <= 0 {
+			c.Problem(fmt.Sprintf("%d waiting events at most", n), "give 1 or more")
+		}
+	})
+}
+
+// ProcessingTime takes events as they come, at the time of the clock; the input needs no event time. Matches then depend on when events
+// arrive, and a replay after a crash may find others.
+func ProcessingTime() Option { return flow.SetOption(func(c *Config) { c.Clock = true }) }
+
+// OrderBy orders events of equal times; those it finds equal stay in order of arrival. Defaults to order of arrival.
+func OrderBy[T any](order func(a, b T) int) Option {
+	return flow.SetOption(func(c *Config) {
+		if c.Order = order; order == nil {
+			c.Order = nil
+			c.Problem("the function of cep.OrderBy is nil", "pass one like cmp.Compare")
+		}
+	})
+}
+
+// EventCodec sets how events are stored that wait or are part of a partial match. Defaults to columns for types of numbers, strings, times,
+// arrays and structs of them, and to CBOR by field name for others.
+func EventCodec[T any](c codec.Codec[T]) Option {
+	return flow.SetOption(func(cfg *Config) { cfg.Codec = c })
+}
+
+// Version names the pattern in its state: partial matches stored under another version are refused at start, with the cure. Change it when
+// conditions change their meaning, which the structure of the pattern does not show.
+func Version(v string) Option { return flow.SetOption(func(c *Config) { c.Version = v }) }
+
+// Tracing is what Trace sets.
+type Tracing[K comparable, T any] struct {
+	Key K
+	To  func(Line[T])
+}
+
+// Line says what happened to a partial match.
+type Line[T any] struct {
+	// At is the time that the operator had come to.
+	At flow.Timestamp
+	// Pattern is its name.
+	Pattern string
+	// What happened: "fits no start", "taken", "waits" (the event is skipped), "died" (the event did not fit a step that must be next), "stopped" (an event came that must not),
+	// "timed out", "matched", "skipped after a match", "dropped at the limit", "late".
+	What string
+	// Step is the step that it waits in or was taken as, "" where there is none.
+	Step string
+	// Event is what came; nil where only time went by.
+	Event *T
+	// Taken are the steps of the partial match so far.
+	Taken []Events[T]
+}
+
+// Trace tells, for one key, what becomes of each event and partial match: why there was no match. to is called from the operator's task,
+// after a crash again for what is replayed. It costs nothing for other keys but a comparison.
+func Trace[K comparable, T any](key K, to func(Line[T])) Option {
+	return flow.SetOption(func(c *Config) {
+		c.Traces = append(c.Traces, Tracing[K, T]{key, to})
+		if to == nil {
+			c.Problem("the function of cep.Trace is nil", "pass one that logs the line")
+		}
+	})
+}

@@ -1,0 +1,420 @@
+package operators
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"slices"
+
+	"github.com/millrace-stream/millrace/flow"
+	"github.com/millrace-stream/millrace/operators/cep"
+	"github.com/millrace-stream/millrace/operators/internal/nfa"
+)
+
+// patterns runs patterns over the events of keys, in event time.
+type patterns[K comparable, T, R any] struct {
+	cfg      *cep.Config
+	f        func(context.Context, cep.Match[K, T]) (R, error)
+	late     lateRecords[T]
+	timedOut *flow.Side[cep.Match[K, T]]
+	almost   *flow.Output[cep.Match[K, T]]
+	rt       flow.Runtime
+	keys     flow.Keys[K]
+	table    flow.Table
+	events   waitingRoom[T]
+	values   stored[T]
+	lanes    []*lane[T]
+	// runs is how many lanes have partial matches of a key.
+	runs  []uint16
+	total int
+	due   dueTimes
+	wm    flow.Timestamp
+	// before is the watermark before the end of the stream.
+	before flow.Timestamp
+	take   func(e *queued[T]) error
+
+	// key and lane are those in work.
+	key   flow.Slot
+	lane  *lane[T]
+	event *T
+	now   flow.Timestamp
+	found []cep.Match[K, T]
+	trace []cep.Tracing[K, T]
+}
+
+// program is a pattern with its name in a set.
+type program[T any] struct {
+	name, version string
+	prog          *nfa.Program[T]
+}
+
+// lane is one pattern and what keys have of it.
+type lane[T any] struct {
+	program[T]
+	id      int64
+	machine *nfa.Machine[T]
+	runs    []*nfa.Run[T]
+	parts   [flow.PageSize]*flow.Part
+}
+
+func newPatterns[K comparable, T, R any](cfg *cep.Config, progs []program[T], values stored[T], f func(context.Context, cep.Match[K, T]) (R, error), order func(a, b T) int,
+	traces []cep.Tracing[K, T], late lateRecords[T], timedOut *flow.Side[cep.Match[K, T]]) *patterns[K, T, R] {
+	p := &patterns[K, T, R]{cfg: cfg, f: f, late: late, timedOut: timedOut, values: values, wm: flow.None, before: flow.None, trace: traces}
+	p.events.order = order
+	p.events.log.code = values
+	for _, prog := range progs {
+		p.lanes = append(p.lanes, p.newLane(prog))
+	}
+	p.take = p.pass
+	return p
+}
+
+func (p *patterns[K, T, R]) newLane(prog program[T]) *lane[T] {
+	l := &lane[T]{program: prog, machine: nfa.NewMachine(prog.prog)}
+	l.machine.Limits = nfa.Limits{PerKey: p.cfg.PerKey, Full: p.cfg.Full}
+	if prog.name != "" {
+		h := fnv.New64a()
+		fmt.Fprintf(h, "%q%q", prog.name, prog.version)
+		l.id = int64(h.Sum64() >> 8)
+	}
+	return l
+}
+
+// Open implements flow.Opener.
+func (p *patterns[K, T, R]) Open(_ context.Context, rt flow.Runtime) (err error) {
+	p.rt, p.almost = rt, p.timedOut.Open(rt)
+	p.late.open(rt)
+	if err = flow.OpenKeys(rt, &p.keys); err != nil {
+		return err
+	}
+	if p.wm, err = flow.OpenWatermark(rt); err != nil {
+		return err
+	}
+	return p.open()
+}
+
+func (p *patterns[K, T, R]) open() error {
+	if err := flow.OpenTable(p.rt, "matches", &p.table, p); err != nil {
+		return err
+	}
+	for _, l := range p.lanes {
+		p.openLane(l)
+	}
+	return p.events.open(p.rt, "cep", &p.keys, p.wm)
+}
+
+func (p *patterns[K, T, R]) openLane(l *lane[T]) {
+	for i := range l.parts {
+		l.parts[i] = p.table.Part(l.id<<6 | int64(i))
+	}
+	for key, r := range l.runs {
+		if r != nil {
+			p.schedule(l, flow.Slot(key), r)
+		}
+	}
+}
+
+// ProcessBatch implements flow.KeyedBatchOperator.
+func (p *patterns[K, T, R]) ProcessBatch(_ context.Context, keys []flow.Slot, in []flow.Record[T], _ *flow.Output[R]) (n int, err error) {
+	for ; n < len(in); n++ {
+		r := &in[n]
+		switch {
+		case r.Time == flow.None:
+			p.refuse(keys[n], r, "late", "it has no time")
+		case r.Time <= p.wm:
+			p.refuse(keys[n], r, "late", "the watermark has reached its time, and what comes before it in order of time is decided")
+		case p.events.n >= p.cfg.Waiting:
+			p.refuse(keys[n], r, "over_limit", fmt.Sprintf("%d events wait for the watermark already (cep.MaxWaiting)", p.cfg.Waiting))
+		default:
+			if err := p.events.add(keys[n], r.Time, &r.Value); err != nil {
+				return n, err
+			}
+		}
+	}
+	return n, nil
+}
+
+// Process is the same for one record.
+func (p *patterns[K, T, R]) Process(ctx context.Context, key K, r *flow.Record[T], out *flow.Output[R]) error {
+	_, err := p.ProcessBatch(ctx, []flow.Slot{p.keys.Find(key)}, []flow.Record[T]{*r}, out)
+	return err
+}
+
+func (p *patterns[K, T, R]) refuse(key flow.Slot, r *flow.Record[T], counter, reason string) {
+	p.rt.Count(counter, 1)
+	*p.late.out.Next(r.Time, r.Meta) = flow.Late[T]{Value: r.Value, Time: r.Time, Reason: reason}
+	if len(p.trace) > 0 {
+		p.key, p.event, p.now, p.lane = key, &r.Value, r.Time, p.lanes[0]
+		p.tell("late", -1, nfa.Match[T]{})
+	}
+}
+
+// OnWatermark implements flow.WatermarkHandler: events have their turn up to the watermark, and then what time alone brings. A call that failed
+// is repeated, and goes on where it stood.
+func (p *patterns[K, T, R]) OnWatermark(ctx context.Context, wm flow.Timestamp, out *flow.Output[R]) error {
+	if wm == flow.EndOfTime && p.wm < wm {
+		p.before = p.wm
+	}
+	p.wm = max(p.wm, wm)
+	return p.advance(ctx, p.wm, out)
+}
+
+// advance lets time come to now.
+func (p *patterns[K, T, R]) advance(ctx context.Context, now flow.Timestamp, out *flow.Output[R]) error {
+	for {
+		if err := p.emit(ctx, out); err != nil {
+			return err
+		}
+		err := p.events.take(now, p.take)
+		if err == errFound {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		break
+	}
+	for {
+		e, ok := p.due.pop(now)
+		if !ok {
+			break
+		}
+		for _, l := range p.lanes {
+			if err := p.pause(l, e.key, now); err != nil {
+				return err
+			}
+		}
+		p.later(e.key)
+		if err := p.emit(ctx, out); err != nil {
+			return err
+		}
+	}
+	p.events.forget(now)
+	p.counted()
+	return nil
+}
+
+// errFound ends a take where a match is to be emitted.
+var errFound = errors.New("a match was found")
+
+// pass gives an event its turn.
+func (p *patterns[K, T, R]) pass(e *queued[T]) error {
+	for _, l := range p.lanes {
+		if err := p.process(l, e.key, e.at, &e.v); err != nil {
+			return err
+		}
+	}
+	if len(p.found) > 0 {
+		return errFound
+	}
+	return nil
+}
+
+func (l *lane[T]) run(key flow.Slot) *nfa.Run[T] {
+	if int(key) >= len(l.runs) {
+		return nil
+	}
+	return l.runs[key]
+}
+
+func (p *patterns[K, T, R]) process(l *lane[T], key flow.Slot, at flow.Timestamp, v *T) (err error) {
+	r := l.run(key)
+	if r == nil && !l.machine.Starts(at, v) {
+		if len(p.trace) == 0 || !p.traced(key) {
+			return nil
+		}
+		p.work(l, key, at, v)
+		p.tell("fits no start", -1, nfa.Match[T]{})
+		return nil
+	}
+	p.work(l, key, at, v)
+	before, changed := 0, false
+	if r == nil {
+		r = nfa.NewRun[T]()
+	} else {
+		before = r.Partials()
+		if changed, err = l.machine.Advance(r, at, p); err != nil {
+			return err
+		}
+	}
+	more, err := l.machine.Process(r, at, v, p)
+	if err != nil {
+		return err
+	}
+	if changed || more {
+		return p.changed(l, key, r, before)
+	}
+	return nil
+}
+
+// pause lets time go by for a key.
+func (p *patterns[K, T, R]) pause(l *lane[T], key flow.Slot, now flow.Timestamp) error {
+	r := l.run(key)
+	if r == nil {
+		return nil
+	}
+	p.work(l, key, now, nil)
+	before := r.Partials()
+	changed, err := l.machine.Advance(r, now, p)
+	if err != nil || !changed {
+		return err
+	}
+	return p.changed(l, key, r, before)
+}
+
+func (p *patterns[K, T, R]) work(l *lane[T], key flow.Slot, now flow.Timestamp, v *T) {
+	p.lane, p.key, p.now, p.event = l, key, now, v
+	if len(p.trace) > 0 {
+		if l.machine.Trace = nil; p.traced(key) {
+			l.machine.Trace = p.tell
+		}
+	}
+}
+
+// changed notes what a key has now of a pattern.
+func (p *patterns[K, T, R]) changed(l *lane[T], key flow.Slot, r *nfa.Run[T], before int) error {
+	p.total += r.Partials() - before
+	for p.total > p.cfg.Total {
+		if p.cfg.Full == nfa.Fail {
+			return fmt.Errorf("there are more than %d partial matches: bound the pattern by Within, or raise cep.MaxTotal", p.cfg.Total)
+		}
+		if !l.machine.DropOldest(r) {
+			break
+		}
+		p.total--
+	}
+	had := l.run(key) != nil
+	l.parts[key%flow.PageSize].Touch(key.Page())
+	switch {
+	case r.Empty() && had:
+		l.runs[key] = nil
+		p.keys.Release(key)
+	case r.Empty():
+	case !had:
+		p.set(l, key, r)
+		fallthrough
+	default:
+		p.schedule(l, key, r)
+	}
+	return nil
+}
+
+func (p *patterns[K, T, R]) set(l *lane[T], key flow.Slot, r *nfa.Run[T]) {
+	if int(key) >= len(l.runs) {
+		l.runs = append(l.runs, make([]*nfa.Run[T], max(p.keys.Cap(), int(key)+1)-len(l.runs))...)
+	}
+	l.runs[key] = r
+	p.keys.Retain(key)
+}
+
+// schedule notes when time alone brings something for a key.
+func (p *patterns[K, T, R]) schedule(l *lane[T], key flow.Slot, r *nfa.Run[T]) {
+	if !l.prog.Timed() {
+		return
+	}
+	if at := l.machine.Deadline(r); at != flow.EndOfTime {
+		p.due.add(dueTime{at, p.keys.Group(key.Page()), key})
+	}
+}
+
+// later notes the next moment of a key, one of whose moments has come.
+func (p *patterns[K, T, R]) later(key flow.Slot) {
+	for _, l := range p.lanes {
+		if r := l.run(key); r != nil {
+			p.schedule(l, key, r)
+		}
+	}
+}
+
+func (p *patterns[K, T, R]) counted() {
+	for _, l := range p.lanes {
+		if n := l.machine.Dropped; n > 0 {
+			p.rt.Count("partials_dropped", n)
+			l.machine.Dropped = 0
+		}
+	}
+}
+
+// Match implements nfa.Emit.
+func (p *patterns[K, T, R]) Match(m nfa.Match[T], at flow.Timestamp) error {
+	p.found = append(p.found, p.made(m, at))
+	return nil
+}
+
+// TimedOut implements nfa.Emit.
+func (p *patterns[K, T, R]) TimedOut(m nfa.Match[T], at flow.Timestamp) error {
+	p.rt.Count("timed_out", 1)
+	if p.timedOut.Used() {
+		*p.almost.Next(at, nil) = p.made(m, at)
+	}
+	return nil
+}
+
+func (p *patterns[K, T, R]) made(m nfa.Match[T], at flow.Timestamp) cep.Match[K, T] {
+	names := p.lane.prog.Stages()
+	out := cep.NewMatch[K, T](p.keys.Key(p.key), names)
+	out.Start, out.End, out.Time = m.First, m.Last, at
+	out.Pattern, out.Version = p.lane.name, p.lane.version
+	out.Steps = steps(m, names)
+	return out
+}
+
+func steps[T any](m nfa.Match[T], names []string) (s []cep.Events[T]) {
+	m.Each(func(stage int, e *nfa.Event[T]) {
+		for i := range s {
+			if s[i].Step == names[stage] {
+				s[i].Values = append(s[i].Values, e.Value)
+				return
+			}
+		}
+		s = append(s, cep.Events[T]{Step: names[stage], Values: []T{e.Value}})
+	})
+	return s
+}
+
+// emit gives the user's function what was found. A match that it refuses for now stays.
+func (p *patterns[K, T, R]) emit(ctx context.Context, out *flow.Output[R]) error {
+	for i := range p.found {
+		m := &p.found[i]
+		r, err := p.f(ctx, *m)
+		if err != nil {
+			err = fmt.Errorf("match of key %v at %v: %w", m.Key, m.Time, err)
+			p.found = slices.Delete(p.found, 0, i)
+			return err
+		}
+		at := m.Time
+		if at == flow.EndOfTime { // nothing is at the end of time
+			at = max(m.End, p.before.Add(1))
+		}
+		*out.Next(at, nil) = r
+		p.rt.Count("matches", 1)
+	}
+	clear(p.found)
+	p.found = p.found[:0]
+	return nil
+}
+
+func (p *patterns[K, T, R]) traced(key flow.Slot) bool {
+	k := p.keys.Key(key)
+	for i := range p.trace {
+		if p.trace[i].Key == k {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *patterns[K, T, R]) tell(what string, stage int, m nfa.Match[T]) {
+	k := p.keys.Key(p.key)
+	names := p.lane.prog.Stages()
+	line := cep.Line[T]{At: p.now, Pattern: p.lane.name, What: what, Event: p.event, Taken: steps(m, names)}
+	if stage >= 0 {
+		line.Step = names[stage]
+	}
+	for i := range p.trace {
+		if p.trace[i].Key == k {
+			p.trace[i].To(line)
+		}
+	}
+}

@@ -1,0 +1,182 @@
+package operators
+
+import (
+	"slices"
+
+	"github.com/millrace-stream/millrace/flow"
+)
+
+// waitingRoom keeps events until the watermark reaches them, and hands them out in order of time. Time is cut into stretches of the log's
+// width; each has its events in order of arrival, and an order in which they have their turn.
+type waitingRoom[T any] struct {
+	log   timeline[T]
+	rooms map[int64]*room[T]
+	last  *room[T]
+	order func(a, b T) int
+	n     int
+	spare []*room[T]
+	over  func(last flow.Timestamp) bool
+	done  flow.Timestamp // events up to here had their turn
+}
+
+// queued is an event.
+type queued[T any] struct {
+	at  flow.Timestamp
+	key flow.Slot
+	v   T
+}
+
+// turn is the place of an event in its room.
+type turn struct {
+	at flow.Timestamp
+	i  int32
+}
+
+type room[T any] struct {
+	number int64
+	bucket *bucket
+	items  []queued[T]
+	// turns are those of items before seen, from next on still to come; least is the earliest of the items behind seen.
+	turns []turn
+	next  int
+	seen  int
+	least flow.Timestamp
+}
+
+// waitWidth is the stretch of time of a room.
+const waitWidth = flow.Timestamp(1e9)
+
+func (w *waitingRoom[T]) open(rt flow.Runtime, print string, keys slotHolder, done flow.Timestamp) error {
+	w.rooms, w.done = map[int64]*room[T]{}, done
+	w.log.width = waitWidth
+	w.over = func(last flow.Timestamp) bool { return last <= w.done }
+	w.log.restored = func(key flow.Slot, e *entry[T]) bool {
+		if e.at > w.done {
+			w.put(w.log.bucket(e.at), queued[T]{e.at, key, e.v})
+		}
+		return false
+	}
+	return w.log.open(rt, "events", print, keys)
+}
+
+// add takes an event behind the ones that had their turn.
+func (w *waitingRoom[T]) add(key flow.Slot, at flow.Timestamp, v *T) error {
+	b := w.log.bucket(at)
+	if w.log.durable {
+		if err := w.log.log(b, key, at, 0, v); err != nil {
+			return err
+		}
+	}
+	w.log.hold(b, key)
+	w.put(b, queued[T]{at, key, *v})
+	return nil
+}
+
+func (w *waitingRoom[T]) put(b *bucket, e queued[T]) {
+	r := w.last
+	if r == nil || r.number != b.number {
+		if r = w.rooms[b.number]; r == nil {
+			if n := len(w.spare); n > 0 {
+				r, w.spare = w.spare[n-1], w.spare[:n-1]
+			} else {
+				r = &room[T]{}
+			}
+			r.number, r.bucket = b.number, b
+			w.rooms[b.number] = r
+		}
+		w.last = r
+	}
+	i := len(r.items)
+	r.items = append(r.items, e)
+	w.n++
+	switch {
+	case r.seen < i:
+		r.least = min(r.least, e.at)
+	case w.order == nil && (len(r.turns) == 0 || r.turns[len(r.turns)-1].at <= e.at):
+		r.turns = append(r.turns, turn{e.at, int32(i)})
+		r.seen++
+	default:
+		r.least = e.at
+	}
+}
+
+// sort gives turns to the events that have none.
+func (w *waitingRoom[T]) sort(r *room[T]) {
+	from := len(r.turns)
+	for i := r.seen; i < len(r.items); i++ {
+		r.turns = append(r.turns, turn{r.items[i].at, int32(i)})
+	}
+	r.seen = len(r.items)
+	compare := byTime(r.items, w.order)
+	fresh := r.turns[from:]
+	slices.SortFunc(fresh, compare)
+	// Those before the first fresh one stay where they are.
+	at, _ := slices.BinarySearchFunc(r.turns[r.next:from], fresh[0], compare)
+	if at += r.next; at < from {
+		merge(r.turns[at:], from-at, compare)
+	}
+}
+
+// merge merges two sorted runs, the first of n elements.
+func merge(s []turn, n int, compare func(a, b turn) int) {
+	head := slices.Clone(s[:n])
+	i, j, k := 0, n, 0
+	for i < len(head) {
+		if j < len(s) && compare(s[j], head[i]) < 0 {
+			s[k] = s[j]
+			j++
+		} else {
+			s[k] = head[i]
+			i++
+		}
+		k++
+	}
+}
+
+// take calls f for the events up to a time, in order. f must not add any.
+func (w *waitingRoom[T]) take(upTo flow.Timestamp, f func(e *queued[T]) error) error {
+	for _, b := range w.log.order {
+		if b.start > upTo {
+			break
+		}
+		r := w.rooms[b.number]
+		if r == nil {
+			continue
+		}
+		if r.seen < len(r.items) && r.least <= upTo {
+			w.sort(r)
+		}
+		for r.next < len(r.turns) && r.turns[r.next].at <= upTo {
+			e := &r.items[r.turns[r.next].i]
+			r.next++
+			w.n--
+			if err := f(e); err != nil {
+				return err
+			}
+		}
+		if r.next == len(r.items) {
+			w.leave(r)
+		}
+	}
+	return nil
+}
+
+// leave empties a room whose events all had their turn.
+func (w *waitingRoom[T]) leave(r *room[T]) {
+	delete(w.rooms, r.number)
+	if w.last == r {
+		w.last = nil
+	}
+	clear(r.items)
+	if cap(r.items) > 1<<16 {
+		return
+	}
+	*r = room[T]{items: r.items[:0], turns: r.turns[:0]}
+	w.spare = append(w.spare, r)
+}
+
+// forget drops the logs of what is done.
+func (w *waitingRoom[T]) forget(done flow.Timestamp) {
+	w.done = done
+	w.log.drop(w.over, nil)
+}

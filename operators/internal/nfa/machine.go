@@ -1,0 +1,390 @@
+package nfa
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/millrace-stream/millrace/flow"
+)
+
+// Run is what one key has: its partial matches, and matches that wait for the end of partial matches that began before them.
+type Run[T any] struct {
+	parts []partial[T] // by first event
+	done  []partial[T] // by first event
+	seq   uint64
+	// since is when the absence at the start of the pattern began, None if it does not run.
+	since flow.Timestamp
+}
+
+// NewRun is the state of a key without events.
+func NewRun[T any]() *Run[T] { return &Run[T]{since: flow.None} }
+
+// Empty tells whether there is nothing to be kept.
+func (r *Run[T]) Empty() bool { return len(r.parts) == 0 && len(r.done) == 0 && r.since == flow.None }
+
+// Partials is the number of partial matches, those included that wait to be let out.
+func (r *Run[T]) Partials() int { return len(r.parts) + len(r.done) }
+
+// partial is a partial match.
+type partial[T any] struct {
+	last  *link[T]
+	first id // its first event, or when its first absence was complete
+	prev  flow.Timestamp
+	node  int32
+	// due is when time completed it, None where an event does.
+	due flow.Timestamp
+}
+
+// Match is a match or a partial one that ran out of time.
+type Match[T any] struct {
+	m    *Machine[T]
+	last *link[T]
+	// First and Last are the times of the first and last event.
+	First, Last flow.Timestamp
+}
+
+// Each calls f for each event in order, with the number of its stage.
+func (m Match[T]) Each(f func(stage int, e *Event[T])) {
+	m.m.path = m.m.path[:0]
+	for l := m.last; l != nil; l = l.prev {
+		m.m.path = append(m.m.path, l)
+	}
+	for _, l := range slices.Backward(m.m.path) {
+		f(int(l.stage), l.ev)
+	}
+}
+
+// Len is the number of events.
+func (m Match[T]) Len() int {
+	if m.last == nil {
+		return 0
+	}
+	return int(m.last.depth)
+}
+
+// Emit receives what a machine finds; matches are valid during the call.
+type Emit[T any] interface {
+	Match(m Match[T], at flow.Timestamp) error
+	TimedOut(m Match[T], at flow.Timestamp) error
+}
+
+// Tracer is told what happens to partial matches.
+type Tracer[T any] func(what string, stage int, m Match[T])
+
+// Limits bound what a machine keeps.
+type Limits struct {
+	// PerKey bounds the partial matches of a key.
+	PerKey int
+	Full   Full
+}
+
+// Machine runs a program. It belongs to one goroutine.
+type Machine[T any] struct {
+	*Program[T]
+	Limits Limits
+	Trace  Tracer[T]
+	// Dropped counts partial matches that a limit has ended or refused.
+	Dropped int64
+
+	// ev is the event in work, made to be kept when it is first taken.
+	at    flow.Timestamp
+	v     *T
+	taken *Event[T]
+	seq   uint64
+
+	// memo holds what leaves said of the event (and partial match) in work: the low bit, beside the number of the question.
+	memo    []uint64
+	asked   uint64 // of the event
+	askedOf uint64 // of the partial match
+	sofar   Taken[T]
+	none    partial[T] // at the start
+
+	stack   []int32
+	edges   []found
+	kids    []partial[T]
+	next    []partial[T]
+	ripe    []partial[T]
+	path    []*link[T]
+	targets map[string]int32
+}
+
+type found struct {
+	edge
+	from int32
+}
+
+// NewMachine makes a machine for a program.
+func NewMachine[T any](p *Program[T]) *Machine[T] {
+	m := &Machine[T]{Program: p, memo: make([]uint64, len(p.leaves)), targets: map[string]int32{}, none: partial[T]{node: p.start, due: flow.None}}
+	for i, name := range p.stages {
+		m.targets[name] = int32(i)
+	}
+	return m
+}
+
+func (m *Machine[T]) stageNamed(name string) int32 {
+	if i, ok := m.targets[name]; ok {
+		return i
+	}
+	panic(fmt.Errorf("a condition asks for the events of %q, and the pattern has no such step: it has %q", name, m.stages))
+}
+
+// look makes an event the one in work.
+func (m *Machine[T]) look(at flow.Timestamp, v *T) {
+	m.at, m.v, m.taken = at, v, nil
+	m.asked++
+	m.askedOf++
+}
+
+func (m *Machine[T]) holds(e int32, p *partial[T]) bool {
+	switch x := &m.exprs[e]; x.op {
+	case always:
+		return true
+	case not:
+		return !m.holds(x.a, p)
+	case and:
+		return m.holds(x.a, p) && m.holds(x.b, p)
+	default:
+		return m.ask(x.a, p)
+	}
+}
+
+// ask asks a leaf, once per event or, where it depends on it, partial match.
+func (m *Machine[T]) ask(i int32, p *partial[T]) bool {
+	f := m.leaves[i]
+	q := m.asked
+	if f.Given != nil {
+		q = m.askedOf
+	}
+	if had := m.memo[i]; had>>1 == q {
+		return had&1 != 0
+	}
+	var is bool
+	if f.Given != nil {
+		m.sofar = Taken[T]{m, p.last}
+		is = f.Given(*m.v, &m.sofar)
+	} else {
+		is = f.Is(*m.v)
+	}
+	m.memo[i] = q << 1
+	if is {
+		m.memo[i]++
+	}
+	return is
+}
+
+// Starts tells whether an event could change anything for a key that has nothing.
+func (m *Machine[T]) Starts(at flow.Timestamp, v *T) bool {
+	m.look(at, v)
+	if m.lead != nil {
+		return m.holds(m.lead.fits, nil)
+	}
+	_, any := m.follow(&m.none)
+	return any
+}
+
+// Process takes an event, the times before which Advance has been told. It tells whether anything changed.
+func (m *Machine[T]) Process(r *Run[T], at flow.Timestamp, v *T, out Emit[T]) (changed bool, err error) {
+	m.look(at, v)
+	m.seq = r.seq
+	m.next, m.ripe = m.next[:0], m.ripe[:0]
+	for i := range r.parts {
+		p := &r.parts[i]
+		if m.step(p) {
+			changed = true
+		}
+	}
+	switch {
+	case m.lead == nil:
+		if m.step(&m.none) {
+			changed = true
+		}
+	case m.holds(m.lead.fits, nil):
+		r.since, changed = at, true
+	}
+	if !changed {
+		return false, nil
+	}
+	if m.taken != nil {
+		r.seq++
+	}
+	if err := m.bound(r); err != nil {
+		return true, err
+	}
+	m.settle(r)
+	return true, m.release(r, at, out)
+}
+
+// settle makes what was collected the partial matches of a key.
+func (m *Machine[T]) settle(r *Run[T]) {
+	clear(r.parts)
+	r.parts = append(r.parts[:0], m.next...)
+	clear(m.next)
+	slices.SortStableFunc(r.parts, func(a, b partial[T]) int { return a.first.compare(b.first) })
+}
+
+func (a id) compare(b id) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.seq, b.seq)) }
+
+// follow finds the ways that are open to a partial match: those that take the event and those that skip it. any tells whether there is one
+// that takes; stopped, that the event ends the partial match.
+func (m *Machine[T]) follow(p *partial[T]) (stopped, any bool) {
+	m.askedOf++
+	m.edges = m.edges[:0]
+	m.stack = append(m.stack[:0], p.node)
+	for len(m.stack) > 0 {
+		n := m.stack[len(m.stack)-1]
+		m.stack = m.stack[:len(m.stack)-1]
+		for _, e := range m.nodes[n].edges {
+			if !m.holds(e.when, p) {
+				continue
+			}
+			switch e.action {
+			case proceed:
+				if m.nodes[e.to].kind == stop {
+					stopped = true
+				} else {
+					m.stack = append(m.stack, e.to)
+				}
+			case take:
+				any = true
+				m.edges = append(m.edges, found{e, n})
+			case ignore:
+				m.edges = append(m.edges, found{e, n})
+			}
+		}
+	}
+	return stopped, any || stopped
+}
+
+// step moves one partial match on; what it becomes is collected in next and ripe.
+func (m *Machine[T]) step(p *partial[T]) (changed bool) {
+	stopped, _ := m.follow(p)
+	begins := m.nodes[p.node].kind == begin
+	m.kids = m.kids[:0]
+	var ripe int
+	for _, e := range m.edges {
+		switch {
+		case e.action == take:
+			if m.taken == nil {
+				m.taken = &Event[T]{At: m.at, seq: m.seq, Value: *m.v}
+			}
+			kid := partial[T]{last: &link[T]{ev: m.taken, prev: p.last, stage: e.stage, depth: 1}, first: p.first, prev: m.at, node: e.to, due: flow.None}
+			if p.last != nil {
+				kid.last.depth = p.last.depth + 1
+			}
+			if begins {
+				kid.first = id{m.at, m.seq}
+			}
+			m.kids = append(m.kids, kid)
+			m.tell("taken", e.stage, &kid)
+			if m.nodes[e.to].kind != final && m.endsAt(e.to, p) {
+				kid.node = -1
+				m.kids = append(m.kids, kid)
+			}
+		case !begins:
+			kid := *p
+			kid.node = e.to
+			m.kids = append(m.kids, kid)
+			m.tell("waits", m.nodes[e.to].stage, &kid)
+		}
+	}
+	for i := range m.kids {
+		if kid := &m.kids[i]; kid.node == -1 || m.nodes[kid.node].kind == final {
+			m.ripe = append(m.ripe, *kid)
+			ripe++
+		} else if !stopped { // an event that must not come may still complete the match
+			m.next = append(m.next, *kid)
+		}
+	}
+	if stopped && !begins {
+		m.trace("stopped", p)
+		return true
+	}
+	if begins {
+		return len(m.kids) > 0
+	}
+	if len(m.kids) == 0 {
+		m.trace("died", p)
+	}
+	return len(m.kids) != 1 || ripe > 0 || m.kids[0].node != p.node || m.kids[0].last != p.last
+}
+
+// endsAt tells whether the end can be reached from a node without a further event.
+func (m *Machine[T]) endsAt(n int32, p *partial[T]) bool {
+	for _, e := range m.nodes[n].edges {
+		if e.action == proceed && m.holds(e.when, p) {
+			if m.nodes[e.to].kind == final || m.endsAt(e.to, p) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (m *Machine[T]) trace(what string, p *partial[T]) {
+	if m.Trace != nil {
+		stage := int32(-1)
+		if p.node >= 0 {
+			stage = m.nodes[p.node].stage
+		}
+		m.tell(what, stage, p)
+	}
+}
+
+func (m *Machine[T]) tell(what string, stage int32, p *partial[T]) {
+	if m.Trace != nil {
+		m.Trace(what, int(stage), m.match(p))
+	}
+}
+
+func (m *Machine[T]) match(p *partial[T]) Match[T] {
+	return Match[T]{m: m, last: p.last, First: p.first.at, Last: p.prev}
+}
+
+// bound applies the limit of a key to what was collected.
+func (m *Machine[T]) bound(r *Run[T]) error {
+	over := len(m.next) + len(r.done) + len(m.ripe) - m.Limits.PerKey
+	if m.Limits.PerKey <= 0 || over <= 0 || len(m.next) == 0 {
+		return nil
+	}
+	over = min(over, len(m.next))
+	switch m.Limits.Full {
+	case Fail:
+		return &FullError{Limit: m.Limits.PerKey}
+	case RefuseStarts:
+		// What was there stays; of what the event has made, the last is refused first.
+		m.cut(len(m.next)-over, len(m.next))
+	default:
+		slices.SortStableFunc(m.next, func(a, b partial[T]) int { return a.first.compare(b.first) })
+		m.cut(0, over)
+	}
+	return nil
+}
+
+func (m *Machine[T]) cut(i, j int) {
+	for k := i; k < j; k++ {
+		m.trace("dropped at the limit", &m.next[k])
+	}
+	m.Dropped += int64(j - i)
+	m.next = slices.Delete(m.next, i, j)
+}
+
+// DropOldest ends the partial match of a key that began first.
+func (m *Machine[T]) DropOldest(r *Run[T]) bool {
+	if len(r.parts) == 0 {
+		return false
+	}
+	m.trace("dropped at the limit", &r.parts[0])
+	r.parts = slices.Delete(r.parts, 0, 1)
+	m.Dropped++
+	return true
+}
+
+// FullError says that a key has more partial matches than may be.
+type FullError struct{ Limit int }
+
+// Error implements error.
+func (e *FullError) Error() string {
+	return fmt.Sprintf("a key has more than %d partial matches: bound the pattern by Within or a skip strategy, raise cep.MaxPartials, or let the oldest be dropped (cep.DropOldest)", e.Limit)
+}
