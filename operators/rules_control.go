@@ -83,11 +83,27 @@ func (o *rulesControlled[K, T]) ProcessBroadcast(_ context.Context, r *flow.Reco
 	if o.rt.Task() == 0 {
 		o.lib.inForce(rules)
 	}
-	if o.durable && o.keys.Cap() > 0 {
-		o.part.Touch(0) // so that the end of the epoch is seen
+	if o.durable && o.wake() {
 		return nil
 	}
 	o.due = true
 	o.turn(out)
 	return nil
+}
+
+// boundary is a part of the table that holds nothing: its pages are touched so that the end of the epoch is seen.
+const boundary = 1
+
+// wake makes the end of the epoch call AppendPage.
+func (o *rulesControlled[K, T]) wake() (ok bool) {
+	if o.keys.Cap() == 0 { // there are no pages yet: any key makes one
+		defer func() {
+			if recover() != nil { // a codec of keys may not know the zero key
+				ok = false
+			}
+		}()
+		o.keys.Find(*new(K))
+	}
+	o.table.Part(boundary).Touch(0)
+	return true
 }

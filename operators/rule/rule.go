@@ -31,55 +31,55 @@ type Rule struct {
 	// ID names the rule: in alarms, in the state, as a parent. Required, unique, at most 200 bytes.
 	ID string `yaml:"id" json:"id"`
 	// Description is for people.
-	Description string `yaml:"description" json:"description,omitempty"`
+	Description string `yaml:"description,omitempty" json:"description,omitempty"`
 	// Version is shown in alarms. Defaults to a hash of the rule.
-	Version string `yaml:"version" json:"version,omitempty"`
+	Version string `yaml:"version,omitempty" json:"version,omitempty"`
 	// Off takes the rule out of force without deleting it.
-	Off bool `yaml:"off" json:"off,omitempty"`
+	Off bool `yaml:"off,omitempty" json:"off,omitempty"`
 	// Select chooses the records that the rule is evaluated for: fields of the record and the values that they may have, all of which must
 	// fit. It is looked up in an index, so that rules for other devices cost nothing. A field is a string, a number or a bool, at most 4 of them.
-	Select map[string]Values `yaml:"select" json:"select,omitempty"`
+	Select map[string]Values `yaml:"select,omitempty" json:"select,omitempty"`
 	// When is the condition, an expression that is true or false. Required.
 	When string `yaml:"when" json:"when"`
 	// Clear is the condition that clears a raised alarm, where When is not true at the same time. Defaults to When not being true.
-	Clear string `yaml:"clear" json:"clear,omitempty"`
+	Clear string `yaml:"clear,omitempty" json:"clear,omitempty"`
 	// For is how long When must have been true, without a record in between for which it was not. Defaults to 0.
-	For time.Duration `yaml:"for" json:"for,omitempty"`
+	For time.Duration `yaml:"for,omitempty" json:"for,omitempty"`
 	// Count is for how many records in a row When must have been true. Defaults to 1.
-	Count int `yaml:"count" json:"count,omitempty"`
+	Count int `yaml:"count,omitempty" json:"count,omitempty"`
 	// Cooldown is how long after it was cleared an alarm is not raised again; what still holds then is raised then. Defaults to 0.
-	Cooldown time.Duration `yaml:"cooldown" json:"cooldown,omitempty"`
+	Cooldown time.Duration `yaml:"cooldown,omitempty" json:"cooldown,omitempty"`
 	// Flapping replaces alarms that come and go by one that says so.
-	Flapping *Flapping `yaml:"flapping" json:"flapping,omitempty"`
+	Flapping *Flapping `yaml:"flapping,omitempty" json:"flapping,omitempty"`
 	// Parent is the id of a rule that suppresses this one: while it has an alarm under the same key, this one raises and updates none.
-	Parent string `yaml:"parent" json:"parent,omitempty"`
+	Parent string `yaml:"parent,omitempty" json:"parent,omitempty"`
 	// Severity is any word. Defaults to "warning".
-	Severity string `yaml:"severity" json:"severity,omitempty"`
+	Severity string `yaml:"severity,omitempty" json:"severity,omitempty"`
 	// Levels are severities by condition: the first whose condition is true counts instead of Severity. It can change while the alarm lasts.
-	Levels []Level `yaml:"levels" json:"levels,omitempty"`
+	Levels []Level `yaml:"levels,omitempty" json:"levels,omitempty"`
 	// Update is an expression: when its result changes while the alarm lasts, the alarm is updated. Without it only another severity,
 	// version or flapping updates an alarm.
-	Update string `yaml:"update" json:"update,omitempty"`
+	Update string `yaml:"update,omitempty" json:"update,omitempty"`
 	// Labels are given to the alarm. Values may be templates, as Message.
-	Labels map[string]string `yaml:"labels" json:"labels,omitempty"`
+	Labels map[string]string `yaml:"labels,omitempty" json:"labels,omitempty"`
 	// Message is a template of package text/template over a Message. Defaults to the id and the condition.
-	Message string `yaml:"message" json:"message,omitempty"`
+	Message string `yaml:"message,omitempty" json:"message,omitempty"`
 }
 
 // Level is a severity for when a condition is true.
 type Level struct {
 	When     string `yaml:"when" json:"when"`
-	Severity string `yaml:"severity" json:"severity"`
+	Severity string `yaml:"severity,omitempty" json:"severity"`
 }
 
 // Flapping says when an alarm comes and goes too often.
 type Flapping struct {
 	// Changes is how many times the alarm must have been raised or cleared. At least 2, at most 100.
-	Changes int `yaml:"changes" json:"changes"`
+	Changes int `yaml:"changes,omitempty" json:"changes"`
 	// Within is the time in which.
-	Within time.Duration `yaml:"within" json:"within"`
+	Within time.Duration `yaml:"within,omitempty" json:"within"`
 	// Stable is how long the condition must not have changed for the flapping to be over. Defaults to Within.
-	Stable time.Duration `yaml:"stable" json:"stable,omitempty"`
+	Stable time.Duration `yaml:"stable,omitempty" json:"stable,omitempty"`
 }
 
 // Values are one or several values of a field, as text.
@@ -157,13 +157,23 @@ func (c *Change) Apply(to []Rule) []Rule {
 	if c.Whole {
 		return slices.Clone(c.Put)
 	}
-	rules := slices.DeleteFunc(slices.Clone(to), func(r Rule) bool { return slices.Contains(c.Remove, r.ID) })
-	for _, r := range c.Put {
-		if i := slices.IndexFunc(rules, func(have Rule) bool { return have.ID == r.ID }); i >= 0 {
+	at := make(map[string]int, len(to))
+	rules := make([]Rule, 0, len(to)+len(c.Put))
+	put := func(r Rule) {
+		if i, ok := at[r.ID]; ok {
 			rules[i] = r
-		} else {
-			rules = append(rules, r)
+			return
 		}
+		at[r.ID] = len(rules)
+		rules = append(rules, r)
+	}
+	for _, r := range to {
+		if !slices.Contains(c.Remove, r.ID) {
+			put(r)
+		}
+	}
+	for _, r := range c.Put {
+		put(r)
 	}
 	return rules
 }
