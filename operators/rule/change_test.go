@@ -194,7 +194,7 @@ func TestFile(t *testing.T) {
 
 	// A bad file leaves the old rules in force, also at a start.
 	write(t, path, "rules:\n  - id: one\n    when: celsius > \n")
-	log("the rules before stay in force")
+	log(path + ":3:20: rule")
 	require.Contains(t, r.log.String(), path+":3:20: rule \\\"one\\\": when: unexpected token EOF: mend the expression")
 	require.Empty(t, r.after(reading{"a", 60, 1}))
 	r.Crash()

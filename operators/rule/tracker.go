@@ -165,7 +165,9 @@ func (t *Tracker[K, T]) meet(b *Book, i int) (changed bool) {
 		t.Counts.Stale++
 		return false
 	}
-	changed = t.catchUp(b, e)
+	for t.catchUp(b, e) { // what is raised may have settled as well
+		changed = true
+	}
 	m := e.m
 	when, ok := t.holds(m, m.when)
 	if !ok {
@@ -203,25 +205,23 @@ func (t *Tracker[K, T]) meet(b *Book, i int) (changed bool) {
 
 // catchUp does what time would have done before the record at hand, had its watermark come.
 func (t *Tracker[K, T]) catchUp(b *Book, e *entry) bool {
+	at, value := t.now, t.value
 	switch {
-	case e.phase == pending && e.count >= e.m.need && !e.held && e.m.ripe(e.since, e.cool) < t.now:
-		at := t.now
-		value := t.value
+	case e.phase == pending && e.count >= e.m.need && !e.held && e.m.ripe(e.since, e.cool) < at:
 		t.now = e.m.ripe(e.since, e.cool)
 		t.aimAtKept(e)
 		t.raise(b, e)
-		t.now = at
-		t.aim(value)
-	case e.phase == active && e.flaps && e.calm < t.now:
-		at := t.now
+	case e.phase == active && e.flaps && e.calm < at:
 		t.now = e.calm
 		t.settle(e)
-		t.now = at
-	case e.phase == quiet && max(e.cool, e.calm) < t.now:
+	case e.phase == quiet && e.due != flow.None && max(e.cool, e.calm) < at:
+		e.due = flow.None
 		e.cool, e.calm, e.changes = flow.None, flow.None, nil
 	default:
 		return false
 	}
+	t.now = at
+	t.aim(value)
 	return true
 }
 
