@@ -38,9 +38,11 @@ type task struct {
 	clocks  []partitionClock
 	seals   []func(context.Context) (sealed, error)
 	ends    []func() // end of each message: flush what is pending
-	inputs  []func() // forget this task downstream
-	onClose []func()
-	alarmed []alarmed // with timers in processing time
+	// boundaries are called when an epoch ends.
+	boundaries []func()
+	inputs     []func() // forget this task downstream
+	onClose    []func()
+	alarmed    []alarmed // with timers in processing time
 	// stepping are the stages that are in the middle of what a watermark makes them do.
 	stepping []func() (more bool)
 	async    asyncPart // of a task that begins with an async operator
@@ -314,6 +316,9 @@ func (t *task) collect(ctx context.Context) (taskEpoch, error) {
 			t.exchange.collect(t.u, w)
 		}
 		e.changes = w
+	}
+	for _, f := range t.boundaries {
+		f()
 	}
 	for _, tab := range t.tables {
 		tab.sweep()

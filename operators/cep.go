@@ -3,8 +3,6 @@ package operators
 import (
 	"cmp"
 	"context"
-	"errors"
-	"fmt"
 
 	"github.com/millrace-stream/millrace/flow"
 	"github.com/millrace-stream/millrace/operators/cep"
@@ -41,46 +39,17 @@ func (m Matched[K, T, R]) Late() flow.Stream[flow.Late[T]] { return m.late }
 // Errors: f that fails for good, and conditions that panic, stop the topology, since time, and no record, has called them; a transient
 // error of f is tried again, and nothing is lost. With cep.ProcessingTime the record that completed the match takes the blame.
 func CEP[K comparable, T, R any](s flow.KeyedStream[K, T], name string, p cep.Pattern[T], f func(ctx context.Context, m cep.Match[K, T]) (R, error), opts ...cep.Option) Matched[K, T, R] {
-	cfg := flow.Configure(&cep.Config{PerKey: cep.DefaultPerKey, Total: cep.DefaultTotal, Waiting: cep.DefaultWaiting}, opts)
 	prog, problems := p.Compile()
-	for _, what := range problems {
-		cfg.Problem(what, "")
-	}
-	if f == nil {
-		cfg.Problem("its function is nil", "pass a function that makes a result of a match")
-	}
-	order, ok := cfg.Order.(func(a, b T) int)
-	if cfg.Order != nil && !ok {
-		cfg.Problem(fmt.Sprintf("cep.OrderBy compares %T, not events of the input", cfg.Order), "give it a function of two events")
-	}
-	traces := make([]cep.Tracing[K, T], len(cfg.Traces))
-	for i, t := range cfg.Traces {
-		if traces[i], ok = t.(cep.Tracing[K, T]); !ok {
-			cfg.Problem(fmt.Sprintf("cep.Trace is of %T, not of the key and event of the input", t), "give it a key of the input, and a function of cep.Line of its events")
-		}
-	}
-	within := flow.Traits{Kind: "cep", EventTime: !cfg.Clock, Stateful: true, Counts: true, Loses: "partial matches, and events that wait for the watermark"}
+	b := configurePatterns(s, name, []program[T]{{prog: prog, inForce: true}}, problems, f, opts)
 	if prog != nil {
-		within.Horizon = prog.Within()
+		b.cfg.Traits.Horizon = prog.Within()
 	}
-	cfg.Traits = within
-	code := storedAs[T](cfg.Codec, &cfg.NodeConfig, "cep.EventCodec")
-	timedOut, almost := flow.SideOutput[cep.Match[K, T]](s.Topology(), name, "timed-out")
-	side, late := flow.SideOutput[flow.Late[T]](s.Topology(), name, "late")
-	newOp := func() *patterns[K, T, R] {
-		return newPatterns(cfg, []program[T]{{prog: prog}}, code(), f, order, traces, lateRecords[T]{side: side}, timedOut)
+	if b.cfg.Clock {
+		out := flow.ApplyKeyed[K, T, R](s, name, func() *clockPatterns[K, T, R] { return &clockPatterns[K, T, R]{patterns: b.make()} }, flow.With(b.cfg))
+		return Matched[K, T, R]{out, b.almost, b.late}
 	}
-	var out flow.Stream[R]
-	if cfg.Clock {
-		out = flow.ApplyKeyed[K, T, R](s, name, func() *clockPatterns[K, T, R] { return &clockPatterns[K, T, R]{patterns: newOp()} }, flow.With(cfg))
-	} else {
-		out = flow.ApplyKeyed[K, T, R](s, name, newOp, flow.With(cfg))
-	}
-	return Matched[K, T, R]{out, almost, late}
+	return Matched[K, T, R]{flow.ApplyKeyed[K, T, R](s, name, b.make, flow.With(b.cfg)), b.almost, b.late}
 }
-
-// errPartials says that stored partial matches cannot be read.
-var errPartials = errors.New("stored partial matches are damaged")
 
 // byTime orders waiting events.
 func byTime[T any](items []queued[T], order func(a, b T) int) func(a, b turn) int {

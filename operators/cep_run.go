@@ -25,11 +25,10 @@ type patterns[K comparable, T, R any] struct {
 	events   waitingRoom[T]
 	values   stored[T]
 	lanes    []*lane[T]
-	// runs is how many lanes have partial matches of a key.
-	runs  []uint16
-	total int
-	due   dueTimes
-	wm    flow.Timestamp
+	offered  []*lane[T] // those that events are offered to
+	total    int
+	due      turns
+	wm       flow.Timestamp
 	// before is the watermark before the end of the stream.
 	before flow.Timestamp
 	take   func(e *queued[T]) error
@@ -47,14 +46,18 @@ type patterns[K comparable, T, R any] struct {
 type program[T any] struct {
 	name, version string
 	prog          *nfa.Program[T]
+	inForce       bool
 }
 
 // lane is one pattern and what keys have of it.
 type lane[T any] struct {
 	program[T]
 	id      int64
+	print   uint64 // of the structure of the pattern
 	machine *nfa.Machine[T]
 	runs    []*nfa.Run[T]
+	busy    []uint64 // a bit for each key that has a run: most have none
+	n       int      // of runs
 	parts   [flow.PageSize]*flow.Part
 }
 
@@ -77,7 +80,11 @@ func (p *patterns[K, T, R]) newLane(prog program[T]) *lane[T] {
 		h := fnv.New64a()
 		fmt.Fprintf(h, "%q%q", prog.name, prog.version)
 		l.id = int64(h.Sum64() >> 8)
+		h.Reset()
+		fmt.Fprint(h, prog.prog.Fingerprint())
+		l.print = h.Sum64()
 	}
+	l.machine.NoStarts = !prog.inForce
 	return l
 }
 
@@ -101,6 +108,7 @@ func (p *patterns[K, T, R]) open() error {
 	for _, l := range p.lanes {
 		p.openLane(l)
 	}
+	p.offer()
 	return p.events.open(p.rt, "cep", &p.keys, p.wm)
 }
 
@@ -180,7 +188,7 @@ func (p *patterns[K, T, R]) advance(ctx context.Context, now flow.Timestamp, out
 		if !ok {
 			break
 		}
-		for _, l := range p.lanes {
+		for _, l := range p.offered {
 			if err := p.pause(l, e.key, now); err != nil {
 				return err
 			}
@@ -200,7 +208,7 @@ var errFound = errors.New("a match was found")
 
 // pass gives an event its turn.
 func (p *patterns[K, T, R]) pass(e *queued[T]) error {
-	for _, l := range p.lanes {
+	for _, l := range p.offered {
 		if err := p.process(l, e.key, e.at, &e.v); err != nil {
 			return err
 		}
@@ -212,7 +220,7 @@ func (p *patterns[K, T, R]) pass(e *queued[T]) error {
 }
 
 func (l *lane[T]) run(key flow.Slot) *nfa.Run[T] {
-	if int(key) >= len(l.runs) {
+	if i := int(key / 64); i >= len(l.busy) || l.busy[i]>>(key%64)&1 == 0 {
 		return nil
 	}
 	return l.runs[key]
@@ -288,7 +296,7 @@ func (p *patterns[K, T, R]) changed(l *lane[T], key flow.Slot, r *nfa.Run[T], be
 	l.parts[key%flow.PageSize].Touch(key.Page())
 	switch {
 	case r.Empty() && had:
-		l.runs[key] = nil
+		l.clear(key)
 		p.keys.Release(key)
 	case r.Empty():
 	case !had:
@@ -300,11 +308,22 @@ func (p *patterns[K, T, R]) changed(l *lane[T], key flow.Slot, r *nfa.Run[T], be
 	return nil
 }
 
+func (l *lane[T]) clear(key flow.Slot) {
+	l.runs[key] = nil
+	l.busy[key/64] &^= 1 << (key % 64)
+	l.n--
+}
+
 func (p *patterns[K, T, R]) set(l *lane[T], key flow.Slot, r *nfa.Run[T]) {
 	if int(key) >= len(l.runs) {
 		l.runs = append(l.runs, make([]*nfa.Run[T], max(p.keys.Cap(), int(key)+1)-len(l.runs))...)
 	}
+	for int(key/64) >= len(l.busy) {
+		l.busy = append(l.busy, 0)
+	}
 	l.runs[key] = r
+	l.n++
+	l.busy[key/64] |= 1 << (key % 64)
 	p.keys.Retain(key)
 }
 
@@ -320,7 +339,7 @@ func (p *patterns[K, T, R]) schedule(l *lane[T], key flow.Slot, r *nfa.Run[T]) {
 
 // later notes the next moment of a key, one of whose moments has come.
 func (p *patterns[K, T, R]) later(key flow.Slot) {
-	for _, l := range p.lanes {
+	for _, l := range p.offered {
 		if r := l.run(key); r != nil {
 			p.schedule(l, key, r)
 		}

@@ -2,6 +2,7 @@ package operators
 
 import (
 	"slices"
+	"time"
 
 	"github.com/millrace-stream/millrace/flow"
 )
@@ -17,7 +18,19 @@ type waitingRoom[T any] struct {
 	spare []*room[T]
 	over  func(last flow.Timestamp) bool
 	done  flow.Timestamp // events up to here had their turn
+	// silent are the keys of rooms that are over: they are held on for a while, so that a key whose events come now and then keeps its slot.
+	silent []silence
+	lists  [][]flow.Slot
 }
+
+// silence are keys that may be forgotten.
+type silence struct {
+	from flow.Timestamp
+	keys []flow.Slot
+}
+
+// silentFor is how long keys are held on, in event time.
+const silentFor = 10 * time.Second
 
 // queued is an event.
 type queued[T any] struct {
@@ -67,7 +80,6 @@ func (w *waitingRoom[T]) add(key flow.Slot, at flow.Timestamp, v *T) error {
 			return err
 		}
 	}
-	w.log.hold(b, key)
 	w.put(b, queued[T]{at, key, *v})
 	return nil
 }
@@ -86,6 +98,7 @@ func (w *waitingRoom[T]) put(b *bucket, e queued[T]) {
 		}
 		w.last = r
 	}
+	w.log.keys.Retain(e.key)
 	i := len(r.items)
 	r.items = append(r.items, e)
 	w.n++
@@ -167,6 +180,14 @@ func (w *waitingRoom[T]) leave(r *room[T]) {
 	if w.last == r {
 		w.last = nil
 	}
+	var keys []flow.Slot
+	if n := len(w.lists); n > 0 {
+		keys, w.lists = w.lists[n-1], w.lists[:n-1]
+	}
+	for i := range r.items {
+		keys = append(keys, r.items[i].key)
+	}
+	w.silent = append(w.silent, silence{r.bucket.last.Add(silentFor), keys}) // the log names them by their slots until then
 	clear(r.items)
 	if cap(r.items) > 1<<16 {
 		return
@@ -179,4 +200,15 @@ func (w *waitingRoom[T]) leave(r *room[T]) {
 func (w *waitingRoom[T]) forget(done flow.Timestamp) {
 	w.done = done
 	w.log.drop(w.over, nil)
+	n := 0
+	for ; n < len(w.silent) && w.silent[n].from <= done; n++ {
+		keys := w.silent[n].keys
+		for _, k := range keys {
+			w.log.keys.Release(k)
+		}
+		if cap(keys) <= 1<<16 && len(w.lists) < 16 {
+			w.lists = append(w.lists, keys[:0])
+		}
+	}
+	w.silent = slices.Delete(w.silent, 0, n)
 }

@@ -1,6 +1,7 @@
 package cep
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -35,6 +36,16 @@ func (p Pattern[T]) Compile() (*nfa.Program[T], []string) {
 	}
 	prog := nfa.Compile(p.p)
 	return prog, nil
+}
+
+// Explain draws the pattern as a Mermaid state diagram, as the operator runs it: a partial match is in one of its states. It is for looking at;
+// the text may change.
+func (p Pattern[T]) Explain() (string, error) {
+	prog, problems := p.Compile()
+	if len(problems) > 0 {
+		return "", errors.New(strings.Join(problems, "; "))
+	}
+	return prog.Explain(), nil
 }
 
 type checker[T any] struct {

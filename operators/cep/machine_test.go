@@ -113,7 +113,7 @@ func (c *testCase) runMachine(t *testing.T) {
 		}
 		b, err := r.Append(nil, cborValues{})
 		require.NoError(t, err)
-		r, err = nfa.Read(p, b, cborValues{})
+		r, err = m.Read(b, cborValues{})
 		require.NoError(t, err)
 	}
 	require.Equal(t, c.Late, append([]string{}, late...))

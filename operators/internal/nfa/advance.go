@@ -38,8 +38,13 @@ func addTicks(t, d flow.Timestamp) flow.Timestamp {
 }
 
 // Deadline is when Advance is to be called at the latest, EndOfTime for never.
-func (m *Machine[T]) Deadline(r *Run[T]) flow.Timestamp {
+func (m *Machine[T]) Deadline(r *Run[T]) flow.Timestamp { return r.due }
+
+func (m *Machine[T]) earliest(r *Run[T]) flow.Timestamp {
 	at := flow.EndOfTime
+	if !m.timed {
+		return at
+	}
 	for i := range r.parts {
 		t, _ := m.deadline(&r.parts[i])
 		at = min(at, t)
@@ -52,10 +57,13 @@ func (m *Machine[T]) Deadline(r *Run[T]) flow.Timestamp {
 
 // Advance tells that time has come to now: partial matches run out of time, absences are complete.
 func (m *Machine[T]) Advance(r *Run[T], now flow.Timestamp, out Emit[T]) (changed bool, err error) {
-	if m.Deadline(r) > now || now == flow.None {
+	if r.due > now || now == flow.None {
 		return false, nil
 	}
 	m.next, m.ripe = m.next[:0], m.ripe[:0]
+	if r.since != flow.None && m.NoStarts {
+		r.since = flow.None
+	}
 	if r.since != flow.None {
 		if at := addTicks(r.since, m.lead.wait); at <= now && at != flow.EndOfTime {
 			r.since = flow.None
@@ -112,7 +120,7 @@ func (m *Machine[T]) release(r *Run[T], now flow.Timestamp, out Emit[T]) error {
 	}
 	r.done = append(r.done, m.ripe...)
 	clear(m.ripe)
-	slices.SortStableFunc(r.done, func(a, b partial[T]) int { return a.first.compare(b.first) })
+	byFirst(r.done)
 	for len(r.done) > 0 {
 		p := r.done[0]
 		if len(r.parts) > 0 && r.parts[0].first.less(p.first) {

@@ -109,7 +109,8 @@ func (r *reader) n() int {
 }
 
 // Read restores what Append has written.
-func Read[T any](p *Program[T], b []byte, values Values[T]) (*Run[T], error) {
+func (m *Machine[T]) Read(b []byte, values Values[T]) (*Run[T], error) {
+	p := m.Program
 	in := &reader{b: b}
 	r := &Run[T]{seq: in.u(), since: flow.Timestamp(in.i())}
 	events := make([]*Event[T], in.n())
@@ -151,5 +152,6 @@ func Read[T any](p *Program[T], b []byte, values Values[T]) (*Run[T], error) {
 	if in.bad || len(in.b) > 0 || r.since != flow.None && p.lead == nil {
 		return nil, ErrDamaged
 	}
+	r.due = m.earliest(r)
 	return r, nil
 }

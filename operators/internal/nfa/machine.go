@@ -15,10 +15,12 @@ type Run[T any] struct {
 	seq   uint64
 	// since is when the absence at the start of the pattern began, None if it does not run.
 	since flow.Timestamp
+	// due is when time brings something at the earliest, EndOfTime for never.
+	due flow.Timestamp
 }
 
 // NewRun is the state of a key without events.
-func NewRun[T any]() *Run[T] { return &Run[T]{since: flow.None} }
+func NewRun[T any]() *Run[T] { return &Run[T]{since: flow.None, due: flow.EndOfTime} }
 
 // Empty tells whether there is nothing to be kept.
 func (r *Run[T]) Empty() bool { return len(r.parts) == 0 && len(r.done) == 0 && r.since == flow.None }
@@ -84,6 +86,8 @@ type Machine[T any] struct {
 	*Program[T]
 	Limits Limits
 	Trace  Tracer[T]
+	// NoStarts lets partial matches go on, and none begin.
+	NoStarts bool
 	// Dropped counts partial matches that a limit has ended or refused.
 	Dropped int64
 
@@ -176,6 +180,9 @@ func (m *Machine[T]) ask(i int32, p *partial[T]) bool {
 
 // Starts tells whether an event could change anything for a key that has nothing.
 func (m *Machine[T]) Starts(at flow.Timestamp, v *T) bool {
+	if m.NoStarts {
+		return false
+	}
 	m.look(at, v)
 	if m.lead != nil {
 		return m.holds(m.lead.fits, nil)
@@ -196,6 +203,7 @@ func (m *Machine[T]) Process(r *Run[T], at flow.Timestamp, v *T, out Emit[T]) (c
 		}
 	}
 	switch {
+	case m.NoStarts:
 	case m.lead == nil:
 		if m.step(&m.none) {
 			changed = true
@@ -221,7 +229,18 @@ func (m *Machine[T]) settle(r *Run[T]) {
 	clear(r.parts)
 	r.parts = append(r.parts[:0], m.next...)
 	clear(m.next)
-	slices.SortStableFunc(r.parts, func(a, b partial[T]) int { return a.first.compare(b.first) })
+	byFirst(r.parts)
+	r.due = m.earliest(r)
+}
+
+// byFirst sorts partial matches by their first event. They mostly are.
+func byFirst[T any](ps []partial[T]) {
+	for i := 1; i < len(ps); i++ {
+		if ps[i].first.less(ps[i-1].first) {
+			slices.SortStableFunc(ps, func(a, b partial[T]) int { return a.first.compare(b.first) })
+			return
+		}
+	}
 }
 
 func (a id) compare(b id) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.seq, b.seq)) }
@@ -356,7 +375,7 @@ func (m *Machine[T]) bound(r *Run[T]) error {
 		// What was there stays; of what the event has made, the last is refused first.
 		m.cut(len(m.next)-over, len(m.next))
 	default:
-		slices.SortStableFunc(m.next, func(a, b partial[T]) int { return a.first.compare(b.first) })
+		byFirst(m.next)
 		m.cut(0, over)
 	}
 	return nil
