@@ -21,8 +21,7 @@ import (
 // lags. An alarm's record has the time of its At, which for late records is late as well; behind the end of a bounded stream all time
 // has passed.
 //
-// Change of rules: a new set is checked whole and takes the place of the old one in all tasks between two epochs, or at once where the
-// topology keeps no durable state. Alarms of rules that are gone, or that select other records now, are cleared; what was pending for a
+// Change of rules: a new set is checked whole and takes the place of the old one in all tasks between two epochs. Alarms of rules that are gone, or that select other records now, are cleared; what was pending for a
 // rule that has changed begins anew; its raised alarms stay and are updated with their next record. With a Source that never changes the
 // state follows at the start.
 //

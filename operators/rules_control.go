@@ -10,13 +10,11 @@ import (
 )
 
 // rulesControlled is a task of Rules whose set changes: the rules are shared state, which a control stream changes. A change comes in force
-// in all tasks when the epoch ends that it came in. The tasks see that by their tables being collected, for which each touches a page.
+// in all tasks when the epoch ends that it came in.
 type rulesControlled[K comparable, T any] struct {
 	rules[K, T]
 	set  flow.Shared[string, rule.Rule]
 	last *rule.Set[T] // that of the shared rules
-	// durable: there are epochs that collect state.
-	durable bool
 }
 
 // Open implements flow.Opener.
@@ -27,7 +25,7 @@ func (o *rulesControlled[K, T]) Open(_ context.Context, rt flow.Runtime) error {
 	if err := flow.OpenShared(rt, "rules", &o.set); err != nil {
 		return err
 	}
-	o.durable = o.table.Part(0) == o.table.Part(0)
+	rt.AtEpoch(func() { o.due = o.next != nil })
 	if o.set.Len() == 0 {
 		initial, err := o.lib.initial()
 		if err != nil {
@@ -83,27 +81,5 @@ func (o *rulesControlled[K, T]) ProcessBroadcast(_ context.Context, r *flow.Reco
 	if o.rt.Task() == 0 {
 		o.lib.inForce(rules)
 	}
-	if o.durable && o.wake() {
-		return nil
-	}
-	o.due = true
-	o.turn(out)
 	return nil
-}
-
-// boundary is a part of the table that holds nothing: its pages are touched so that the end of the epoch is seen.
-const boundary = 1
-
-// wake makes the end of the epoch call AppendPage.
-func (o *rulesControlled[K, T]) wake() (ok bool) {
-	if o.keys.Cap() == 0 { // there are no pages yet: any key makes one
-		defer func() {
-			if recover() != nil { // a codec of keys may not know the zero key
-				ok = false
-			}
-		}()
-		o.keys.Find(*new(K))
-	}
-	o.table.Part(boundary).Touch(0)
-	return true
 }

@@ -289,13 +289,7 @@ func (o *rules[K, T]) clearTimer(slot flow.Slot, b *rule.Book) {
 }
 
 // AppendPage implements flow.PageStore: a bit for each key with a book, and the books with their timers.
-func (o *rules[K, T]) AppendPage(to []byte, part int64, page uint32) []byte {
-	if o.next != nil { // an epoch ends
-		o.due = true
-	}
-	if part == boundary {
-		return to
-	}
+func (o *rules[K, T]) AppendPage(to []byte, _ int64, page uint32) []byte {
 	var live uint64
 	first := int(page) * flow.PageSize
 	for i := range flow.PageSize {

@@ -235,7 +235,7 @@ func TestFixedRulesChangeWithTheProgram(t *testing.T) {
 	r.Stop()
 }
 
-// Without durable state a change is in force at once.
+// Without durable state a change comes in force as well.
 func TestChangeInMemory(t *testing.T) {
 	t.Parallel()
 	src, changes, out := flowtest.NewSource[reading](), flowtest.NewSource[rule.Change](), flowtest.NewSink[string]()

@@ -130,8 +130,8 @@ func (t *trial[K, T]) record(r *T) {
 		t.next = min(t.next, b.Next())
 	}
 	for _, l := range t.track.lists {
-		for _, m := range l {
-			t.found[m] = true
+		for i := range l.rules {
+			t.found[l.rules[i].m] = true
 		}
 	}
 	t.take()

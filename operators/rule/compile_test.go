@@ -132,7 +132,7 @@ var conditions = []string{
 	"small * n <= 3", "n - small < 0", "n / 2 > 0.4", "celsius / n > 3", "celsius * 2 + 1 > 5", "celsius - 1 >= n * 2", "type == 'pump'", "type != 'pump'",
 	"type < 'pump'", "type in ['pump', 'fan']", "n in [1, 2, 3]", "small in [1, 2]", "n in 1..3", "on && n > 1", "on and n > 1 or type == 'fan'",
 	"on == (n > 1)", "on != (n > 1)", "site.floor > 2", "site.name == 'roof'", "group == 'a'", "Temp > 90", "Site.Floor > 2 && celsius > 0", "!(celsius > 1)",
-	"n % 2 == 1", "big > 7", "named > 50", "named < celsius", "kind == 'a'", "kind in ['a']", "site.level == 3", "kind.Upper() == 'A'", "len(kind) > 1", "yes && on", "owner.name == 'x'", "Hot()", "len(type) > 3", "any(['pump'], # == type)", "type matches '^p'", "abs(n) > 2",
+	"n % 2 == 1", "big > 7", "named > 50", "named < celsius", "kind == 'a'", "kind in ['a']", "site.level == 3", "kind.Upper() == 'A'", "len(kind) > 1", "yes && on", "on && yes && celsius > -1 && 2 > n && n >= 1.5 && 3 != small && low <= 91", "on == true && yes != false", "n > 1 && owner.floor < 3", "owner.name == 'x'", "Hot()", "len(type) > 3", "any(['pump'], # == type)", "type matches '^p'", "abs(n) > 2",
 }
 
 // Conditions that are evaluated without the expression library's machine say what that says.
@@ -141,7 +141,7 @@ func TestFastConditionsAgree(t *testing.T) {
 	s, err := shapeOf(typeOf[reading]())
 	require.NoError(t, err)
 	rnd := rand.New(rand.NewPCG(1, 2))
-	fast := 0
+	fast, exact := 0, 0
 	var m vm.VM
 	for _, text := range conditions {
 		e, p := compileExpr(s, text, true)
@@ -150,14 +150,24 @@ func TestFastConditionsAgree(t *testing.T) {
 			continue
 		}
 		fast++
+		if e.exact {
+			exact++
+		}
 		for range 300 {
 			r := sampleReading(rnd)
 			want, err := m.Run(e.program, &r)
 			require.NoError(t, err, text)
 			require.Equal(t, want, e.fast(unsafe.Pointer(&r)), "%s of %+v", text, r)
+			guarded := true
+			for _, g := range e.guards {
+				guarded = guarded && g.holds(unsafe.Pointer(&r))
+			}
+			require.True(t, guarded || want == false, "%s of %+v", text, r)
+			require.True(t, !e.exact || want == guarded, "%s of %+v", text, r)
 		}
 	}
 	require.GreaterOrEqual(t, fast, 48)
+	require.GreaterOrEqual(t, exact, 25)
 }
 
 func TestConditionsThatAreNotFast(t *testing.T) {
@@ -227,8 +237,8 @@ func TestIndexAgrees(t *testing.T) {
 		var got, want []string
 		_, lists := s.index.match(unsafe.Pointer(&r), nil, nil)
 		for _, l := range lists {
-			for _, m := range l {
-				got = append(got, m.ID)
+			for i := range l.rules {
+				got = append(got, l.rules[i].m.ID)
 			}
 		}
 		for _, rule := range rules {

@@ -120,6 +120,9 @@ type expression struct {
 	program *vm.Program
 	// fast is a condition over plain fields, nil where the expression is more than that.
 	fast condition
+	// guards are comparisons without which it cannot be true; exact: with which it is true.
+	guards []guard
+	exact  bool
 }
 
 // compileExpr compiles an expression against a record type.
@@ -140,6 +143,7 @@ func compileExpr(s *shape, text string, boolean bool) (*expression, *Problem) {
 	e := &expression{program: p}
 	if boolean {
 		e.fast = compileFast(s, p.Node())
+		e.guards, e.exact = s.guardsOf(p.Node(), nil)
 	}
 	return e, nil
 }

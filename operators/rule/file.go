@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -48,6 +49,8 @@ type fileSource struct {
 	path  string
 	every time.Duration
 	max   int64
+	// first is the hash of what Initial has read.
+	first atomic.Uint64
 }
 
 // Initial implements Source.
@@ -59,6 +62,7 @@ func (f *fileSource) Initial(check func(Change) error) ([]Rule, error) {
 	if err != nil {
 		return nil, err
 	}
+	f.first.Store(xxhash.Sum64(data))
 	return readRules(f.path, data, check)
 }
 
@@ -132,7 +136,8 @@ func (w *fileWatch) Read(ctx context.Context, _ flow.Partition, from flow.Positi
 	taken, n, bad := from.Token, from.Offset, ""
 	for {
 		data, err := w.look()
-		switch hash := strconv.FormatUint(xxhash.Sum64(data), 16); {
+		sum := xxhash.Sum64(data)
+		switch hash := strconv.FormatUint(sum, 16); {
 		case err != nil:
 			w.refuse(err)
 		case data == nil || hash == taken || hash == bad:
@@ -148,7 +153,7 @@ func (w *fileWatch) Read(ctx context.Context, _ flow.Partition, from flow.Positi
 			if err := in.Emit(ctx, batch, flow.Position{Offset: n, Token: hash}); err != nil {
 				return nil
 			}
-			if taken != "" {
+			if taken != "" || sum != w.first.Load() {
 				w.rt.Count("rules_file_reloads", 1)
 				w.rt.Log.Info("rules read anew", "path", w.path, "count", len(rules))
 			}

@@ -171,8 +171,34 @@ type choice [maxSelect]uint32
 
 type table struct {
 	fields []int
-	rules  map[choice][]*member
-	all    []*member // of the table without fields
+	rules  map[choice]*list
+	all    *list // of the table without fields
+}
+
+// list are rules to be evaluated together, in order.
+type list struct {
+	rules  []candidate
+	guards []guard
+}
+
+// candidate is a rule of a list, with its share of the list's guards.
+type candidate struct {
+	m      *member
+	ord    int32
+	guards int32
+	exact  bool
+}
+
+func (l *list) add(m *member) *list {
+	if l == nil {
+		l = &list{}
+	}
+	if n := len(l.rules); n > 0 && l.rules[n-1].m == m { // a value may be listed twice
+		return l
+	}
+	l.rules = append(l.rules, candidate{m, int32(m.ord), int32(len(m.when.guards)), m.when.exact})
+	l.guards = append(l.guards, m.when.guards...)
+	return l
 }
 
 // newIndex makes the index of rules, which are in order.
@@ -188,7 +214,7 @@ func newIndex(rules []*member) index {
 		if !ok {
 			t = len(x.tables)
 			tables[name.String()] = t
-			x.tables = append(x.tables, table{rules: map[choice][]*member{}})
+			x.tables = append(x.tables, table{rules: map[choice]*list{}})
 			for _, s := range m.selects {
 				f, ok := fields[s.name]
 				if !ok {
@@ -207,13 +233,11 @@ func newIndex(rules []*member) index {
 // add puts a rule under each combination of its values.
 func (x *index) add(t *table, m *member, field int, c choice) {
 	if len(m.selects) == 0 {
-		t.all = append(t.all, m)
+		t.all = t.all.add(m)
 		return
 	}
 	if field == len(m.selects) {
-		if l := t.rules[c]; len(l) == 0 || l[len(l)-1] != m { // a value may be listed twice
-			t.rules[c] = append(l, m)
-		}
+		t.rules[c] = t.rules[c].add(m)
 		return
 	}
 	f, s := &x.fields[t.fields[field]], &m.selects[field]
@@ -238,7 +262,7 @@ func (x *index) add(t *table, m *member, field int, c choice) {
 }
 
 // match appends the lists of rules that select a record.
-func (x *index) match(p unsafe.Pointer, ids []uint32, lists [][]*member) ([]uint32, [][]*member) {
+func (x *index) match(p unsafe.Pointer, ids []uint32, lists []*list) ([]uint32, []*list) {
 	ids = ids[:0]
 	for i := range x.fields {
 		f := &x.fields[i]
@@ -263,7 +287,7 @@ next:
 			}
 			c[j] = ids[f]
 		}
-		if l := t.rules[c]; len(l) > 0 {
+		if l := t.rules[c]; l != nil {
 			lists = append(lists, l)
 		}
 	}

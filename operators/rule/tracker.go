@@ -27,7 +27,7 @@ type Tracker[K comparable, T any] struct {
 	code  codec.Codec[T]
 	vm    vm.VM
 	ids   []uint32
-	lists [][]*member
+	lists []*list
 
 	// of the record at hand
 	key    K
@@ -131,31 +131,51 @@ func (t *Tracker[K, T]) Record(b *Book, key K, device string, v *T, at, watermar
 	}
 	t.key, t.device, t.now, t.floor = key, device, at, watermark
 	t.ids, t.lists = t.set.index.match(t.rec.p, t.ids, t.lists[:0])
-	for _, list := range t.lists {
-		for _, m := range list {
+	for _, l := range t.lists {
+		guards := l.guards
+		for i := range l.rules {
+			c := &l.rules[i]
+			own := guards[:c.guards]
+			guards = guards[c.guards:]
 			if len(b.entries) > 0 {
-				if i, found := b.find(m.ord, device); found {
-					if t.meet(b, i) {
+				if at, found := b.find(int(c.ord), device); found {
+					if t.meet(b, at) {
 						changed = true
 					}
 					continue
 				}
 			}
-			if is, _ := t.holds(m, m.when); !is {
-				continue
+			if t.guarded(own) && (c.exact || t.isTrue(c.m)) {
+				t.open(b, c.m)
+				changed = true
 			}
-			e := &entry{id: m.ID, m: m, version: m.version, hash: m.hash, choice: m.choice, device: device,
-				phase: quiet, cool: flow.None, calm: flow.None, due: flow.None, last: flow.None}
-			if device != "" {
-				e.device = strings.Clone(device)
-			}
-			i, _ := b.find(m.ord, device)
-			b.insert(i, e)
-			t.begin(b, e)
-			changed = true
 		}
 	}
 	return changed
+}
+
+// guarded tells whether a rule's guards let its condition be true.
+func (t *Tracker[K, T]) guarded(gs []guard) bool {
+	for i := range gs {
+		if !gs[i].holds(t.rec.p) {
+			return false
+		}
+	}
+	return true
+}
+
+func (t *Tracker[K, T]) isTrue(m *member) bool {
+	is, _ := t.holds(m, m.when)
+	return is
+}
+
+// open makes the entry of a rule whose condition has become true.
+func (t *Tracker[K, T]) open(b *Book, m *member) {
+	e := &entry{id: m.ID, m: m, version: m.version, hash: m.hash, choice: m.choice, device: strings.Clone(t.device),
+		phase: quiet, cool: flow.None, calm: flow.None, due: flow.None, last: flow.None}
+	i, _ := b.find(m.ord, e.device)
+	b.insert(i, e)
+	t.begin(b, e)
 }
 
 // meet evaluates the record for a rule that has an entry.
