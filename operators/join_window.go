@@ -1,9 +1,9 @@
 package operators
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"math/bits"
 
 	"github.com/millrace-stream/millrace/flow"
 	"github.com/millrace-stream/millrace/operators/join"
@@ -76,14 +76,24 @@ func windowJoin[K comparable, T, V, R any](left flow.KeyedStream[K, T], right fl
 		cfg.Problem("the window assigner is nil", "give one like window.Tumbling(time.Minute)")
 		shape.Size, shape.Slide = 1, 1
 	}
-	if shape.Shape != window.Aligned && shape.Shape != window.Calendar {
-		cfg.Problem("these windows do not cut time for both inputs alike", "give window.Tumbling, window.Sliding or window.Days")
+	switch {
+	case shape.Gap != nil:
+		cfg.Problem("window.SessionBy in a join", "give window.Session: its gap is that of both inputs")
+	case shape.Shape != window.Aligned && shape.Shape != window.Calendar && shape.Shape != window.Sessions:
+		cfg.Problem("these windows do not cut time for both inputs alike", "give window.Tumbling, window.Sliding, window.Days or window.Session")
 	}
 	flow.With(shape)(cfg)
 	codecs := settings[T, V](cfg, kind, f != nil, flow.Timestamp(horizon(shape))+cfg.Lateness)
 	out := joined[T, V, R](left.Topology(), name)
+	if shape.Shape == window.Sessions {
+		shape.Lateness, shape.Step = cfg.Lateness, cfg.Step
+		out.Stream = flow.ApplyJoin[K, T, V, R](left, right, name, func() *sessionJoin[K, T, V, R] {
+			return newSessionJoin(shape, f, codecs, out.late)
+		}, flow.With(cfg))
+		return out.Joined
+	}
 	out.Stream = flow.ApplyJoin[K, T, V, R](left, right, name, func() *grouped[K, T, V, R] {
-		g := &grouped[K, T, V, R]{shape: shape, lateness: cfg.Lateness, f: f, late: out.late}
+		g := &grouped[K, T, V, R]{shape: shape, lateness: cfg.Lateness, f: f, late: out.late, pairs: kind == "window-join", step: cmp.Or(cfg.Step, fireStep)}
 		width := bucketWidth(flow.Timestamp(horizon(shape)))
 		if shape.Shape == window.Aligned {
 			width = max(width, shape.Slide)
@@ -108,8 +118,14 @@ type grouped[K comparable, T, V, R any] struct {
 	right timeline[V]
 	wm    flow.Timestamp
 	group join.Group[K, T, V]
-	// live are the keys of a window that fires, a bit each, by page.
-	live []uint64
+	// pairs: each left record of a group meets each right one.
+	pairs bool
+	fires firing
+	table flow.Table // of the firing
+	step  int
+	// live are the keys of the window that fires, which begins at start, a bit each, by page.
+	live  []uint64
+	start flow.Timestamp
 }
 
 // Open implements flow.Opener.
@@ -126,7 +142,14 @@ func (g *grouped[K, T, V, R]) Open(_ context.Context, rt flow.Runtime) (err erro
 	if err = g.left.open(rt, "left", print, &g.keys); err != nil {
 		return err
 	}
-	return g.right.open(rt, "right", print, &g.keys)
+	if err = g.right.open(rt, "right", print, &g.keys); err != nil {
+		return err
+	}
+	if err = flow.OpenTable(rt, "firing", &g.table, firingPages{&g.fires}); err != nil {
+		return err
+	}
+	g.fires.open(lastDue(g.wm))
+	return nil
 }
 
 // since is how long before a moment the last aligned window begins that begins by then: less than the slide.
@@ -231,18 +254,6 @@ func (g *grouped[K, T, V, R]) place(at flow.Timestamp) (taken bool, why string) 
 	return false, ""
 }
 
-// again gives the windows of a late record that have fired.
-func (g *grouped[K, T, V, R]) again(key flow.Slot, at flow.Timestamp, out *flow.Output[R]) {
-	for start, end := g.first(at); start <= at && start < end; start, end = g.next(start, end) {
-		if !passed(g.wm, end-1, 0) {
-			return
-		}
-		if !g.gone(end) {
-			g.fire(key, start, end, window.Refined, out)
-		}
-	}
-}
-
 // ProcessLeftBatch implements flow.JoinBatchOperator.
 func (g *grouped[K, T, V, R]) ProcessLeftBatch(_ context.Context, keys []flow.Slot, in []flow.Record[T], out *flow.Output[R]) (int, error) {
 	for i := range in {
@@ -253,6 +264,9 @@ func (g *grouped[K, T, V, R]) ProcessLeftBatch(_ context.Context, keys []flow.Sl
 				g.late.left.refuse(r, why)
 			}
 			continue
+		}
+		if g.fires.busy {
+			g.fireAhead(keys[i], r.Time, out)
 		}
 		if err := g.left.add(keys[i], r.Time, 0, &r.Value); err != nil {
 			return i, err
@@ -273,6 +287,9 @@ func (g *grouped[K, T, V, R]) ProcessRightBatch(_ context.Context, keys []flow.S
 			}
 			continue
 		}
+		if g.fires.busy {
+			g.fireAhead(keys[i], r.Time, out)
+		}
 		if err := g.right.add(keys[i], r.Time, 0, &r.Value); err != nil {
 			return i, err
 		}
@@ -291,91 +308,4 @@ func (g *grouped[K, T, V, R]) ProcessLeft(ctx context.Context, key K, r *flow.Re
 func (g *grouped[K, T, V, R]) ProcessRight(ctx context.Context, key K, r *flow.Record[V], out *flow.Output[R]) error {
 	_, err := g.ProcessRightBatch(ctx, []flow.Slot{g.keys.Find(key)}, []flow.Record[V]{*r}, out)
 	return err
-}
-
-// OnWatermark fires the windows whose end has come, and frees what no window holds any more.
-func (g *grouped[K, T, V, R]) OnWatermark(_ context.Context, wm flow.Timestamp, out *flow.Output[R]) error {
-	if wm <= g.wm { // announced again behind a restore
-		return nil
-	}
-	before := g.wm
-	g.wm = wm
-	g.fireDue(before, out)
-	over := func(last flow.Timestamp) bool { return last < wm && g.gone(g.lastEnd(last)) }
-	g.left.drop(over, nil)
-	g.right.drop(over, nil)
-	return nil
-}
-
-// fireDue fires the windows with contents that were not due at the watermark before and are now.
-func (g *grouped[K, T, V, R]) fireDue(before flow.Timestamp, out *flow.Output[R]) {
-	from := flow.None + 1 // windows that end by then have fired
-	if before != flow.None {
-		from = before.Add(1)
-	}
-	i, k := 0, 0
-	for i < len(g.left.order) || k < len(g.right.order) {
-		var b *bucket
-		switch {
-		case i == len(g.left.order) || k < len(g.right.order) && g.right.order[k].number < g.left.order[i].number:
-			b = g.right.order[k]
-			k++
-		default:
-			b = g.left.order[i]
-			i++
-		}
-		start, end := g.first(max(from, b.start))
-		for ; start <= b.last && start < end && end-1 <= g.wm; start, end = g.next(start, end) {
-			g.fireAll(start, end, out)
-			from = end
-		}
-	}
-}
-
-// fireAll fires a window for all keys that have something in it, in order of key group and slot.
-func (g *grouped[K, T, V, R]) fireAll(start, end flow.Timestamp, out *flow.Output[R]) {
-	clear(g.live)
-	if n := g.keys.Cap() / flow.PageSize; len(g.live) < n {
-		g.live = append(g.live, make([]uint64, n-len(g.live))...)
-	}
-	mark := func(order []*bucket) {
-		for _, b := range order {
-			if b.start >= end {
-				return
-			}
-			if b.last >= start {
-				for _, key := range b.keys {
-					g.live[key.Page()] |= 1 << (key % flow.PageSize)
-				}
-			}
-		}
-	}
-	mark(g.left.order)
-	mark(g.right.order)
-	g.keys.Pages(func(page uint32) {
-		for live := g.live[page]; live != 0; live &= live - 1 {
-			g.fire(flow.Slot(page)*flow.PageSize+flow.Slot(bits.TrailingZeros64(live)), start, end, window.OnTime, out)
-		}
-	})
-}
-
-// fire gives a key's window, if there is something in it.
-func (g *grouped[K, T, V, R]) fire(key flow.Slot, start, end flow.Timestamp, kind window.Kind, out *flow.Output[R]) {
-	ls, i, j := g.left.between(key, start, end-1)
-	rs, k, l := g.right.between(key, start, end-1)
-	if i == j && k == l {
-		return
-	}
-	of := &g.group
-	of.Key, of.Start, of.End, of.Kind = g.keys.Key(key), start, end, kind
-	of.Left, of.Right = of.Left[:0], of.Right[:0]
-	for ; i < j; i++ {
-		of.Left = append(of.Left, ls[i].v)
-	}
-	for ; k < l; k++ {
-		of.Right = append(of.Right, rs[k].v)
-	}
-	g.f(of, end-1, out)
-	clear(of.Left)
-	clear(of.Right)
 }

@@ -246,13 +246,14 @@ func TestWindowJoinValidate(t *testing.T) {
 		flow.To(operators.WindowJoin(l, r, fmt.Sprint("join-", n), w, kind, pair, opts...), fmt.Sprint("out-", n), flowtest.NewSink[two]())
 	}
 	add(nil, joins.Inner)
-	add(window.Session(time.Minute), joins.Inner)
+	add(window.Count(3), joins.Inner)
+	add(window.SessionBy(func(one) time.Duration { return 1 }), joins.Inner, joins.FireStep(0))
 	add(window.Tumbling(0), joins.Inner)
 	add(window.Tumbling(time.Minute), 7, joins.AllowedLateness(-1), joins.Within(1))
 	flow.To(operators.CoGroup[string, one, one, two](l, r, "group", window.Tumbling(time.Minute), nil), "group-out", flowtest.NewSink[two]())
 	err := top.Validate()
 	for _, want := range []string{
-		"the window assigner is nil", "these windows do not cut time for both inputs alike", "the window size 0s is not positive", "there is no Kind(7) join",
+		"the window assigner is nil", "these windows do not cut time for both inputs alike", "window.SessionBy in a join", "firings in steps of 0 records", "the window size 0s is not positive", "there is no Kind(7) join",
 		"the allowed lateness -1ns is negative", "Within on a join by windows", "its function is nil",
 	} {
 		require.ErrorContains(t, err, want)

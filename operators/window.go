@@ -97,9 +97,15 @@ type lateRecords[T any] struct {
 	side *flow.Side[flow.Late[T]]
 	out  *flow.Output[flow.Late[T]]
 	rt   flow.Runtime
+	// to takes them, if it is set, and there is no side output then.
+	to func(r *flow.Record[T], reason string)
 }
 
-func (l *lateRecords[T]) open(rt flow.Runtime) { l.rt, l.out = rt, l.side.Open(rt) }
+func (l *lateRecords[T]) open(rt flow.Runtime) {
+	if l.rt = rt; l.to == nil {
+		l.out = l.side.Open(rt)
+	}
+}
 
 // refuse sends a record out as late when it is, by its own time; one that lies in no window at all is only counted.
 func (l *lateRecords[T]) refuse(r *flow.Record[T], late bool) {
@@ -116,6 +122,10 @@ func (l *lateRecords[T]) beyond(r *flow.Record[T]) {
 }
 
 func (l *lateRecords[T]) send(r *flow.Record[T], reason string) {
+	if l.to != nil {
+		l.to(r, reason)
+		return
+	}
 	l.rt.Count("late", 1)
 	*l.out.Next(r.Time, r.Meta) = flow.Late[T]{Value: r.Value, Time: r.Time, Reason: reason}
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
@@ -29,6 +28,8 @@ type windows[K comparable, T, R any] struct {
 	// open are the windows of each key, by slot and start.
 	open [][]win
 	due  dueTimes
+	// deferred are moments that records have set behind the watermark: they belong to the next one.
+	deferred []dueTime
 	// chunk is how many records share an accumulator in windows of the last records.
 	chunk int64
 	now   flow.Timestamp // of the record or the watermark in work
@@ -39,6 +40,8 @@ type windows[K comparable, T, R any] struct {
 	clocks flow.Timers[K]
 	clock  flow.Clock
 	tick   flow.Timestamp
+	// give takes what fires, if it is set, and not the output.
+	give func(key flow.Slot, w *win, v R, kind window.Kind)
 }
 
 // win is one window of one key.
@@ -396,6 +399,10 @@ func (t *windows[K, T, R]) fire(key flow.Slot, w *win, kind window.Kind, out *fl
 		return
 	}
 	w.fires++
+	if t.give != nil {
+		t.give(key, w, t.acc.Result(from), kind)
+		return
+	}
 	at := w.latest()
 	if w.end == flow.EndOfTime {
 		at = t.now
@@ -438,23 +445,29 @@ func (t *windows[K, T, R]) schedule(key flow.Slot, since flow.Timestamp) {
 	for i := range t.open[key] {
 		next = min(next, t.nextAt(&t.open[key][i], since))
 	}
-	if len(t.open[key]) > 0 {
-		t.due.add(dueTime{next, t.keys.Group(key.Page()), key})
+	if len(t.open[key]) == 0 {
+		return
 	}
+	d := dueTime{next, t.keys.Group(key.Page()), key}
+	if next <= t.wm && since == t.wm {
+		t.deferred = append(t.deferred, d)
+		return
+	}
+	t.due.add(d)
 }
 
-// OnWatermark takes note of the watermark; Step fires. Windows with Early fire at once: a firing that is set again while records come in
-// between belongs to the next watermark.
-func (t *windows[K, T, R]) OnWatermark(_ context.Context, wm flow.Timestamp, out *flow.Output[window.Result[K, R]]) error {
+// OnWatermark takes note of the watermark; Step fires.
+func (t *windows[K, T, R]) OnWatermark(_ context.Context, wm flow.Timestamp, _ *flow.Output[window.Result[K, R]]) error {
 	if wm <= t.wm { // announced again behind a restore
 		return nil
 	}
-	t.wm = wm
-	if t.cfg.Trigger == window.Periodic {
-		t.fireDue(math.MaxInt, out)
-		return nil
+	t.wm, t.busy = wm, true
+	for _, d := range t.deferred {
+		if len(t.open[d.key]) > 0 {
+			t.due.add(d)
+		}
 	}
-	t.busy = true
+	t.deferred = t.deferred[:0]
 	if t.cut { // keys that have come due since it was cut are a part of it now
 		t.touchDue()
 	}

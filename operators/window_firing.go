@@ -224,6 +224,9 @@ func (t *sliced[K, T, R]) firePage(of []*pane, page uint32, end flow.Timestamp, 
 	const blocks = flow.PageSize / agg.BlockSize
 	which := window.Pane{Kind: window.OnTime}
 	skips := len(t.fires.pages) > 0 || len(t.fires.ahead) > 0
+	if t.shared != nil {
+		return t.fireShared(of, page, end, skips, out)
+	}
 	for b := int(page) * blocks; b < (int(page)+1)*blocks; b++ {
 		var live uint16
 		for _, p := range of {
@@ -241,11 +244,23 @@ func (t *sliced[K, T, R]) firePage(of []*pane, page uint32, end flow.Timestamp, 
 			if len(of) == 1 {
 				t.emit(key, of[0].base[b]-1+agg.Slot(i), end, which, out)
 			} else {
-				t.emitMerged(of, key, end, which, out)
+				t.emitMerged(nil, of, key, end, which, out)
 			}
 		}
 	}
 	return n
+}
+
+// fireShared is the same for windows that share slices.
+func (t *sliced[K, T, R]) fireShared(of []*pane, page uint32, end flow.Timestamp, skips bool, out *flow.Output[window.Result[K, R]]) (n int) {
+	before := t.shared.merged
+	t.shared.keysOf(page, func(key flow.Slot, id uint32) {
+		n++
+		if !skips || !t.fires.skips(end, page, key) {
+			t.emitMerged(&t.shared.of[id], of, key, end, window.Pane{Kind: window.OnTime}, out)
+		}
+	})
+	return n + t.shared.merged - before
 }
 
 // fireAhead fires a key's windows that are due and whose turn has not come, before a late record changes them.
@@ -258,7 +273,7 @@ func (t *sliced[K, T, R]) fireAhead(key flow.Slot, out *flow.Output[window.Resul
 			break
 		}
 		if (end != f.end || !f.hasPassed(page)) && !f.skips(end, page, key) {
-			t.emitMerged(of, key, end, window.Pane{Kind: window.OnTime}, out)
+			t.emitMerged(t.share(key), of, key, end, window.Pane{Kind: window.OnTime}, out)
 		}
 		before = end
 	}
@@ -272,6 +287,14 @@ func (t *sliced[K, T, R]) fireAhead(key flow.Slot, out *flow.Output[window.Resul
 	if f.cut {
 		f.part.Touch(page)
 	}
+}
+
+// share is what a key's windows have in common, nil where there is nothing in them or they do not overlap much.
+func (t *sliced[K, T, R]) share(key flow.Slot) *share {
+	if s := t.shared; s != nil && int(key) < len(s.numbers) && s.numbers[key] > 0 {
+		return &s.of[s.numbers[key]-1]
+	}
+	return nil
 }
 
 // A page of the firing is stored as the end through which its windows have fired, and that of each key which is ahead.

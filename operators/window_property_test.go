@@ -141,6 +141,7 @@ func TestOperatorProperties(t *testing.T) {
 		"sliding":            {Build: sums(window.Sliding(9*time.Second, 3*time.Second)), Oracle: aligned(9, 3)},
 		"sliding uneven":     {Build: sums(window.Sliding(10*time.Second, 4*time.Second)), Oracle: aligned(10, 4)},
 		"sliding late":       {Build: sums(window.Sliding(9*time.Second, 3*time.Second), late), Oracle: aligned(9, 3), Disorder: bound + lateness, Identity: sum.window},
+		"sliding much late":  {Build: sums(window.Sliding(24*time.Second, 2*time.Second), late), Oracle: aligned(24, 2), Disorder: bound + lateness, Identity: sum.window},
 		"sliding final":      {Build: sums(window.Sliding(10*time.Second, 4*time.Second), late, window.FinalOnly()), Oracle: aligned(10, 4), Disorder: bound + lateness},
 		"sliding with gaps":  {Build: sums(window.Sliding(2*time.Second, 6*time.Second)), Oracle: aligned(2, 6)},
 		"session":            {Build: sums(window.Session(3 * time.Second)), Oracle: sessions(3)},

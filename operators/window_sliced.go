@@ -34,7 +34,8 @@ type sliced[K comparable, T, R any] struct {
 	fires firing
 	step  int
 	clock flow.Clock // of Stagger, else nil
-	// sum is where the slices of a window are merged.
+	// shared is what windows have in common that overlap much, nil for others; theirs are merged in sum.
+	shared *shares[T, R]
 	sum    agg.Slot
 	hasSum bool
 }
@@ -44,7 +45,7 @@ type pane struct {
 	start, end flow.Timestamp
 	// first and last are the ends of the first and the last window that hold the slice.
 	first, last flow.Timestamp
-	base        []agg.Slot // by block of key slots: 1 + first accumulator, 0 if there is none
+	base        []agg.Slot // by block of keys: 1 + first accumulator, 0 if there is none
 	present     []uint16   // by block: keys that have an accumulator
 	part        *flow.Part
 	// fired: a window that holds the slice has fired.
@@ -59,6 +60,7 @@ func newSliced[K comparable, T, R any](cfg *window.Config, store agg.Store[T, R]
 		store: store, late: lateRecords[T]{side: side}, wm: flow.None, panes: map[int64]*pane{},
 	}
 	w.step = cmp.Or(cfg.Step, fireStep)
+	w.shared = newShares[T, R](w.size, w.slide, w.slice, w.offset, store)
 	if cfg.Trigger == window.OnlyFinal {
 		w.delay = cfg.Lateness
 	}
@@ -114,6 +116,9 @@ func (t *sliced[K, T, R]) ProcessBatch(_ context.Context, keys []flow.Slot, in [
 			t.addRun(slots, in[run:i])
 			slots, run = slots[:0], i+1
 			t.store.Add(slot, &in[i])
+			if t.shared != nil {
+				t.shared.spoil(keys[i], p)
+			}
 			t.fireAgain(p, keys[i], out)
 			continue
 		}
@@ -201,9 +206,21 @@ func (t *sliced[K, T, R]) open(p *pane) *pane {
 
 // accumulator returns the accumulator of a key in a slice.
 func (t *sliced[K, T, R]) accumulator(p *pane, key flow.Slot) agg.Slot {
-	block := int(key / agg.BlockSize)
+	id, s := uint32(key), t.shared
+	if s != nil {
+		if int(key) < len(s.numbers) && s.numbers[key] > 0 {
+			id = s.numbers[key] - 1
+		} else {
+			id = s.number(key, t.keys.Cap())
+		}
+	}
+	block := int(id / agg.BlockSize)
 	if block >= len(p.base) {
-		n := max(t.keys.Cap()/agg.BlockSize, block+1)
+		n := t.keys.Cap()
+		if s != nil {
+			n = len(s.keys)
+		}
+		n = max(n/agg.BlockSize, block+1)
 		p.base = append(p.base, make([]agg.Slot, n-len(p.base))...)
 		p.present = append(p.present, make([]uint16, n-len(p.present))...)
 	}
@@ -212,30 +229,43 @@ func (t *sliced[K, T, R]) accumulator(p *pane, key flow.Slot) agg.Slot {
 		base = t.store.AllocBlock() + 1
 		p.base[block] = base
 	}
-	in := key % agg.BlockSize
+	in := id % agg.BlockSize
 	if p.present[block]>>in&1 == 0 {
 		p.present[block] |= 1 << in
 		t.keys.Retain(key)
+		if s != nil {
+			s.hold(id, p.start)
+		}
 	}
 	p.part.Touch(key.Page())
 	return base - 1 + agg.Slot(in)
 }
 
-// find returns the accumulator of a key in a slice if it has one.
-func (p *pane) find(key flow.Slot) (agg.Slot, bool) {
-	block, in := int(key/agg.BlockSize), key%agg.BlockSize
+// find returns the accumulator of a key in a slice if it has one. The key is given by its slot, or by its number among shares.
+func (p *pane) find(id uint32) (agg.Slot, bool) {
+	block, in := int(id/agg.BlockSize), id%agg.BlockSize
 	if block >= len(p.present) || p.present[block]>>in&1 == 0 {
 		return 0, false
 	}
 	return p.base[block] - 1 + agg.Slot(in), true
 }
 
-// emitMerged emits a key's window out of its slices.
-func (t *sliced[K, T, R]) emitMerged(of []*pane, key flow.Slot, end flow.Timestamp, which window.Pane, out *flow.Output[window.Result[K, R]]) {
+// emitMerged emits a key's window out of its slices. c is where the window that began before it left what they share.
+func (t *sliced[K, T, R]) emitMerged(c *share, of []*pane, key flow.Slot, end flow.Timestamp, which window.Pane, out *flow.Output[window.Result[K, R]]) {
+	if t.shared != nil {
+		if c == nil { // there is nothing in it
+			return
+		}
+		if at, ok := t.shared.window(c, t.shared.numbers[key]-1, t.keys.Group(key.Page()), of, end); ok {
+			t.emit(key, at, end, which, out)
+			t.shared.done()
+		}
+		return
+	}
 	var one agg.Slot
 	n := 0
 	for _, p := range of {
-		slot, ok := p.find(key)
+		slot, ok := p.find(uint32(key))
 		if !ok {
 			continue
 		}
@@ -262,17 +292,21 @@ func (t *sliced[K, T, R]) emitMerged(of []*pane, key flow.Slot, end flow.Timesta
 
 // fireAgain fires the key's windows that a late record has changed.
 func (t *sliced[K, T, R]) fireAgain(p *pane, key flow.Slot, out *flow.Output[window.Result[K, R]]) {
+	c := share{bound: flow.None}
 	for end := p.first; t.due(end, t.wm); end += t.slide {
 		if !t.gone(end) {
-			t.emitAgain(end, key, out)
+			t.emitAgain(&c, end, key, out)
 		}
 		if end >= p.last {
-			return
+			break
 		}
+	}
+	if t.shared != nil {
+		t.shared.drop(&c)
 	}
 }
 
-func (t *sliced[K, T, R]) emitAgain(end flow.Timestamp, key flow.Slot, out *flow.Output[window.Result[K, R]]) {
+func (t *sliced[K, T, R]) emitAgain(c *share, end flow.Timestamp, key flow.Slot, out *flow.Output[window.Result[K, R]]) {
 	start := end - t.size
 	i := sort.Search(len(t.order), func(i int) bool { return t.order[i].end > start })
 	j := sort.Search(len(t.order), func(i int) bool { return t.order[i].start >= end })
@@ -288,7 +322,7 @@ func (t *sliced[K, T, R]) emitAgain(end flow.Timestamp, key flow.Slot, out *flow
 			last.part.Touch(key.Page())
 		}
 	}
-	t.emitMerged(t.order[i:j], key, end, window.Pane{Index: n + 1, Kind: window.Refined}, out)
+	t.emitMerged(c, t.order[i:j], key, end, window.Pane{Index: n + 1, Kind: window.Refined}, out)
 }
 
 func (t *sliced[K, T, R]) emit(key flow.Slot, slot agg.Slot, end flow.Timestamp, which window.Pane, out *flow.Output[window.Result[K, R]]) {
@@ -296,21 +330,33 @@ func (t *sliced[K, T, R]) emit(key flow.Slot, slot agg.Slot, end flow.Timestamp,
 	r.Key, r.Start, r.End, r.Value, r.Pane = t.keys.Key(key), end-t.size, end, t.store.Result(slot), which
 }
 
-// each visits the keys of a slice in order of key group and slot.
-func (t *sliced[K, T, R]) each(p *pane, f func(key flow.Slot, slot agg.Slot)) {
+// each visits the keys of a slice.
+func (t *sliced[K, T, R]) each(p *pane, f func(key flow.Slot)) {
+	if t.shared != nil {
+		for b, live := range p.present {
+			for ; live != 0; live &= live - 1 {
+				f(t.shared.keys[b*agg.BlockSize+bits.TrailingZeros16(live)])
+			}
+		}
+		return
+	}
 	const blocks = flow.PageSize / agg.BlockSize
 	t.keys.Pages(func(page uint32) {
 		for b := int(page) * blocks; b < (int(page)+1)*blocks && b < len(p.base); b++ {
 			for live := p.present[b]; live != 0; live &= live - 1 {
-				i := bits.TrailingZeros16(live)
-				f(flow.Slot(b*agg.BlockSize+i), p.base[b]-1+agg.Slot(i))
+				f(flow.Slot(b*agg.BlockSize + bits.TrailingZeros16(live)))
 			}
 		}
 	})
 }
 
 func (t *sliced[K, T, R]) free(p *pane) {
-	t.each(p, func(key flow.Slot, _ agg.Slot) { t.keys.Release(key) })
+	t.each(p, func(key flow.Slot) {
+		if t.shared != nil {
+			t.shared.forget(t.shared.numbers[key]-1, p.start)
+		}
+		t.keys.Release(key)
+	})
 	for _, base := range p.base {
 		if base != 0 {
 			t.store.FreeBlock(base - 1)
@@ -325,6 +371,16 @@ func (t *sliced[K, T, R]) free(p *pane) {
 func (t *sliced[K, T, R]) pageSlots(p *pane, page uint32) (live uint64, slots []agg.Slot) {
 	const blocks = flow.PageSize / agg.BlockSize
 	slots = t.slots[:0]
+	if t.shared != nil {
+		t.shared.keysOf(page, func(key flow.Slot, id uint32) {
+			if slot, ok := p.find(id); ok {
+				live |= 1 << (key % flow.PageSize)
+				slots = append(slots, slot)
+			}
+		})
+		t.slots = slots[:0]
+		return live, slots
+	}
 	for i := range blocks {
 		b := int(page)*blocks + i
 		if b >= len(p.base) {

@@ -40,6 +40,7 @@ func TestSortedWindowsFireInSteps(t *testing.T) {
 func TestOtherWindowsFireInSteps(t *testing.T) {
 	for name, w := range map[string]window.Plain{
 		"tumbling": window.Tumbling(10 * time.Second), "sliding": window.Sliding(20*time.Second, 5*time.Second), "session": window.Session(4 * time.Second),
+		"shared": window.Sliding(20*time.Second, 2*time.Second), "shared, uneven": window.Sliding(20*time.Second, 6*time.Second),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

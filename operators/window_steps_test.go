@@ -24,9 +24,12 @@ func TestFiringInSteps(t *testing.T) {
 		assign window.Plain
 		opts   []window.Option
 	}{
-		"tumbling": {window.Tumbling(10 * time.Second), []window.Option{window.AllowedLateness(20 * time.Second)}},
-		"sliding":  {window.Sliding(20*time.Second, 5*time.Second), []window.Option{window.AllowedLateness(20 * time.Second)}},
-		"final":    {window.Sliding(20*time.Second, 5*time.Second), []window.Option{window.AllowedLateness(10 * time.Second), window.FinalOnly()}},
+		"tumbling":        {window.Tumbling(10 * time.Second), []window.Option{window.AllowedLateness(20 * time.Second)}},
+		"sliding":         {window.Sliding(20*time.Second, 5*time.Second), []window.Option{window.AllowedLateness(20 * time.Second)}},
+		"sliding, shared": {window.Sliding(20*time.Second, 2*time.Second), []window.Option{window.AllowedLateness(20 * time.Second)}},
+		"early":           {window.Tumbling(20 * time.Second), []window.Option{window.Early(3 * time.Second), window.AllowedLateness(20 * time.Second)}},
+		"session, early":  {window.Session(6 * time.Second), []window.Option{window.Early(3 * time.Second), window.AllowedLateness(20 * time.Second)}},
+		"final":           {window.Sliding(20*time.Second, 5*time.Second), []window.Option{window.AllowedLateness(10 * time.Second), window.FinalOnly()}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			want := steps(t, c.assign, c.opts, nil)

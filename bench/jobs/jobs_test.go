@@ -63,12 +63,8 @@ func BenchmarkB1m(b *testing.B) {
 	bench(b, workload.B1m(), jobs.B, workload.FloorB, flow.WithStore(state.InMemory()))
 }
 
-// BenchmarkC has no floor yet: it stands beside B10k's tumbling window.
 func BenchmarkC(b *testing.B) {
-	g := workload.New(workload.C())
-	b.ReportAllocs()
-	defer cpu(b)()
-	run(b, jobs.C, g, int64(b.N), flow.WithStore(state.InMemory()))
+	bench(b, workload.C(), jobs.C, workload.FloorC, flow.WithStore(state.InMemory()))
 }
 
 func BenchmarkD(b *testing.B) {

@@ -129,6 +129,61 @@ func FloorBBatches(g *Generator, n int64) Result {
 	return m.r
 }
 
+// FloorC is job C by slices of a second: an event is added to one accumulator, and each second the last sixty of a device are merged.
+func FloorC(g *Generator, n int64) Result {
+	const slices = 60
+	var r Result
+	devices := len(g.devices)
+	ids := make(map[string]uint32, devices)
+	acc := make([]stats, slices*devices) // by second and device
+	second := Start / 1000
+	// fire ends the second and gives the windows that end with it.
+	fire := func() {
+		for id := range len(ids) {
+			var s stats
+			for i := range slices {
+				if a := &acc[i*devices+id]; a.n > 0 {
+					s.merge(a)
+				}
+			}
+			if s.n > 0 {
+				r.Out++
+				r.Sum += s.sum/float64(s.n) + s.max + s.min + float64(s.n)
+			}
+		}
+		second++
+		at := int(second%slices) * devices
+		clear(acc[at : at+devices])
+	}
+	var e Event
+	for i := range n {
+		g.Fill(i, &e)
+		for e.TS/1000 > second {
+			fire()
+		}
+		id, ok := ids[e.Device]
+		if !ok {
+			id = uint32(len(ids))
+			ids[e.Device] = id
+		}
+		acc[int(second%slices)*devices+int(id)].add(e.Temperature)
+	}
+	for range slices {
+		fire()
+	}
+	return r
+}
+
+func (s *stats) merge(o *stats) {
+	if s.n == 0 {
+		*s = *o
+		return
+	}
+	s.max, s.min = max(s.max, o.max), min(s.min, o.min)
+	s.sum += o.sum
+	s.n += o.n
+}
+
 // FloorD is job D with exact ids: one word of device number and sequence number, in two generations of an open-addressing
 // table that change places every 5 s of event time.
 func FloorD(g *Generator, n int64) Result {

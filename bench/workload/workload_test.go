@@ -24,6 +24,7 @@ func floors() []floor {
 		{"B10k in batches", workload.B10k(), workload.FloorBBatches},
 		{"B1m", workload.B1m(), workload.FloorB},
 		{"B1m in batches", workload.B1m(), workload.FloorBBatches},
+		{"C", workload.C(), workload.FloorC},
 		{"D", workload.D(), workload.FloorD},
 		{"F", workload.F(), workload.FloorF},
 	}

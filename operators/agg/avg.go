@@ -49,8 +49,8 @@ func (p *avgPart[T, N]) addBatch(_ []Slot, _ []flow.Record[T]) {
 	}
 }
 
-func (p *avgPart[T, N]) merge(into, from Slot) {
-	a, b := p.at(into), p.at(from)
+func (p *avgPart[T, N]) merge(_, _ Slot) {
+	a, b := p.pair()
 	a.sum += b.sum
 	a.n += b.n
 }

@@ -72,5 +72,8 @@ func (p *countPart[T, V]) addBatch(_ []Slot, _ []flow.Record[T]) {
 	}
 }
 
-func (p *countPart[T, V]) merge(into, from Slot) { *p.at(into) += *p.at(from) }
-func (p *countPart[T, V]) result(s Slot) int64   { return *p.at(s) }
+func (p *countPart[T, V]) merge(_, _ Slot) {
+	a, b := p.pair()
+	*a += *b
+}
+func (p *countPart[T, V]) result(s Slot) int64 { return *p.at(s) }

@@ -80,5 +80,5 @@ func (p *foldPart[T, A, R]) addBatch(_ []Slot, in []flow.Record[T]) {
 	}
 }
 
-func (p *foldPart[T, A, R]) merge(into, from Slot) { p.f.merge(p.at(into), p.at(from)) }
-func (p *foldPart[T, A, R]) result(s Slot) R       { return p.f.result(p.at(s)) }
+func (p *foldPart[T, A, R]) merge(_, _ Slot) { p.f.merge(p.pair()) }
+func (p *foldPart[T, A, R]) result(s Slot) R { return p.f.result(p.at(s)) }

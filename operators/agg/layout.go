@@ -18,6 +18,7 @@ type folder[T any] interface {
 	add(s Slot, r *flow.Record[T])
 	// addBatch is called between begin and the next call of the layout.
 	addBatch(s []Slot, in []flow.Record[T])
+	// merge is called by the store's Merge, which has set the rows.
 	merge(into, from Slot)
 	append(b []byte, slots []Slot) []byte
 	read(b []byte, slots []Slot) ([]byte, error)
@@ -192,10 +193,17 @@ func (s *store[T, R]) AllocBlock() Slot                     { return s.l.allocBl
 func (s *store[T, R]) FreeBlock(first Slot)                 { s.l.freeBlock(first) }
 func (s *store[T, R]) Empty(at Slot)                        { s.l.emptySlot(at) }
 func (s *store[T, R]) Add(at Slot, r *flow.Record[T])       { s.p.add(at, r) }
-func (s *store[T, R]) Merge(into, from Slot)                { s.p.merge(into, from) }
 func (s *store[T, R]) Result(at Slot) R                     { return s.p.result(at) }
 func (s *store[T, R]) Append(b []byte, slots []Slot) []byte { return s.p.append(b, slots) }
 func (s *store[T, R]) Fingerprint() string                  { return s.p.fingerprint() }
+
+// Merge finds the rows once for all parts.
+func (s *store[T, R]) Merge(into, from Slot) {
+	for _, b := range s.l.slabs {
+		b.into, b.from = b.row(into), b.row(from)
+	}
+	s.p.merge(into, from)
+}
 
 func (s *store[T, R]) AddBatch(at []Slot, in []flow.Record[T]) {
 	at = at[:len(in)]

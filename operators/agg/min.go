@@ -88,9 +88,9 @@ func (p *extremePart[T, V]) addBatch(_ []Slot, _ []flow.Record[T]) {
 	}
 }
 
-func (p *extremePart[T, V]) merge(into, from Slot) {
-	if b := p.at(from); b.has {
-		p.offer(p.at(into), b.v)
+func (p *extremePart[T, V]) merge(_, _ Slot) {
+	if a, b := p.pair(); b.has {
+		p.offer(a, b.v)
 	}
 }
 

@@ -13,8 +13,9 @@ type slab struct {
 	alloc func(n int) unsafe.Pointer
 	// empty zeroes n rows at p.
 	empty func(p unsafe.Pointer, n int)
-	// found are the rows of the current batch.
-	found []unsafe.Pointer
+	// found are the rows of the current batch, into and from those of the current merge.
+	found      []unsafe.Pointer
+	into, from unsafe.Pointer
 }
 
 // chunkBytes is what a chunk has at most, unless a block of rows is larger.
@@ -83,6 +84,11 @@ func (c *cells[A]) at(s Slot) *A { return (*A)(unsafe.Add(c.slab.row(s), c.off))
 
 // in is where the accumulators of the current batch are: one for each record, found once for all aggregates of the slab.
 func (c *cells[A]) in() batch[A] { return batch[A]{c.slab.found, c.off} }
+
+// pair are the accumulators of the current merge.
+func (c *cells[A]) pair() (into, from *A) {
+	return (*A)(unsafe.Add(c.slab.into, c.off)), (*A)(unsafe.Add(c.slab.from, c.off))
+}
 
 type batch[A any] struct {
 	rows []unsafe.Pointer

@@ -101,7 +101,10 @@ func (p *stdDevPart[T, N]) addBatch(_ []Slot, _ []flow.Record[T]) {
 	}
 }
 
-func (p *stdDevPart[T, N]) merge(into, from Slot) { p.at(into).merge(*p.at(from)) }
+func (p *stdDevPart[T, N]) merge(_, _ Slot) {
+	a, b := p.pair()
+	a.merge(*b)
+}
 
 func (p *stdDevPart[T, N]) result(s Slot) float64 {
 	a := p.at(s)

@@ -37,5 +37,8 @@ func (p *sumPart[T, N]) addBatch(_ []Slot, _ []flow.Record[T]) {
 	}
 }
 
-func (p *sumPart[T, N]) merge(into, from Slot) { *p.at(into) += *p.at(from) }
-func (p *sumPart[T, N]) result(s Slot) N       { return *p.at(s) }
+func (p *sumPart[T, N]) merge(_, _ Slot) {
+	a, b := p.pair()
+	*a += *b
+}
+func (p *sumPart[T, N]) result(s Slot) N { return *p.at(s) }

@@ -115,6 +115,8 @@ type Config struct {
 	Lateness flow.Timestamp
 	// Tolerance is how old the right value of an as-of join may be, -1 for any age.
 	Tolerance flow.Timestamp
+	// Step is about how many records one step of a firing reads.
+	Step int
 	// Left and Right are the codecs of stored records, nil for the default.
 	Left, Right any
 }
@@ -126,6 +128,17 @@ func AllowedLateness(d time.Duration) Option {
 		c.Lateness = flow.Timestamp(d)
 		if d < 0 {
 			c.Problem(fmt.Sprintf("the allowed lateness %v is negative", d), "give 0 or more")
+		}
+	})
+}
+
+// FireStep bounds how long a firing of WindowJoin and CoGroup keeps its task: after about n records and pairs the task looks at what else there is to
+// do, and an epoch may end, before it goes on. The watermark goes on behind the last of them. One key's window is not cut. Defaults to 16,384.
+func FireStep(n int) Option {
+	return flow.SetOption(func(c *Config) {
+		c.Step = n
+		if n <= 0 {
+			c.Problem(fmt.Sprintf("firings in steps of %d records", n), "give 1 or more")
 		}
 	})
 }

@@ -138,7 +138,7 @@ func FinalOnly() Option { return flow.SetOption(func(c *Config) { c.Trigger = On
 
 // FireStep bounds how long a firing keeps its task: after about n accumulators the task looks at what else there is to do, and an epoch may
 // end, before it goes on. The watermark goes on behind the last of them. Defaults to 16,384, a few milliseconds. The windows that are cut
-// into slices fire so, Tumbling and Sliding at the watermark or FinalOnly, and, counted by keys, all others but those with Early.
+// into slices fire so, Tumbling and Sliding at the watermark or FinalOnly, and, counted by keys, all others.
 func FireStep(n int) Option {
 	return flow.SetOption(func(c *Config) {
 		c.Step = n
