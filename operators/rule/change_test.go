@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -312,4 +313,34 @@ func TestAPI(t *testing.T) {
 	code, _ = ask(http.MethodPut, "rules: []")
 	require.Equal(t, http.StatusServiceUnavailable, code)
 	require.Contains(t, []int{http.StatusServiceUnavailable, http.StatusNoContent}, <-answer)
+}
+
+// still are rules with a control stream that says nothing.
+type still struct{ rule.Source }
+
+func (still) Control(t *flow.Topology, name string, _ func(rule.Change) error) flow.Stream[rule.Change] {
+	src := flowtest.NewSource[rule.Change]()
+	src.End()
+	return flow.From(t, name+"/still", src)
+}
+
+// What changes while it runs is checked in all modes as what does not: rules in shared state, an exchange in any case.
+func TestControlledRulesInAllModes(t *testing.T) {
+	t.Parallel()
+	rnd := rand.New(rand.NewPCG(9, 9))
+	var in []reading
+	for i := range 60 {
+		in = append(in, reading{fmt.Sprint("d", rnd.IntN(4)), float64(rnd.IntN(12)), int64(2*i) - rnd.Int64N(6)})
+	}
+	flowtest.CheckOperator(t, flowtest.OperatorCheck[reading, string]{
+		Inputs: in, Key: func(s string) string { return s[:2] },
+		Build: func(s flow.Stream[reading]) flow.Stream[string] {
+			timed := flow.AssignTime(s, "time", reading.time, watermark.BoundedOutOfOrderness(5*time.Second).Every(0))
+			return operators.Map(operators.Rules(flow.KeyBy(timed, reading.key), "alarms", still{rule.Text(`
+- {id: high, when: celsius > 8, clear: celsius < 5, cooldown: 9s, levels: [{when: celsius > 10, severity: critical}]}
+- {id: held, when: celsius > 3, for: 6s}
+- {id: flaps, when: int(celsius) % 2 == 0, flapping: {changes: 3, within: 30s, stable: 9s}}
+`)}), "line", line)
+		},
+	})
 }
