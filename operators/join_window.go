@@ -11,11 +11,15 @@ import (
 )
 
 // WindowJoin joins the records of both inputs that lie in one window: every pair of a key, and for the kinds Left, Right and Full also
-// those whose window has nothing of the other side, with nil for what is missing. Windows are window.Tumbling, window.Sliding or
-// window.Days. It is the window join of Apache Flink, whose DataStream API has the inner one only.
+// those whose window has nothing of the other side, with nil for what is missing. Windows are window.Tumbling, window.Sliding,
+// window.Days or window.Session. It is the window join of Apache Flink, whose DataStream API has the inner one only.
+//
+// Sessions are made of both sides' records of a key: each record lies in [time, time + gap), and records of either side whose stretches overlap or
+// touch are one session, also when the one between them comes last. A session is late or not after it has grown together, as in Flink.
 //
 // Results come when the watermark has reached the window's last moment (end - 1), which is their time: in order of windows, key groups and
-// slots, and within a window of a key as the left records and then the right ones lie in time. With join.AllowedLateness a late record
+// slots, in steps (join.FireStep) between which the task takes other records, and within a window of a key as the left records and then the
+// right ones lie in time. With join.AllowedLateness a late record
 // gives all pairs of its windows again, at once, as in Flink. Without it, or behind it, it comes out of LateLeft or LateRight. A record in a
 // gap between windows is counted (no_window), and one that lies in a window which reaches beyond the years 1677 to 2262 is treated as late. To emit something else than pairs see CoGroup.
 //
@@ -23,7 +27,8 @@ import (
 //
 // State: each record once, however many sliding windows it lies in, until the last of them is gone: the watermark at its end - 1 + lateness,
 // and up to one slide or an eighth of the size longer (at least 250 ms), since state is freed by buckets of time. A firing holds one key's
-// window in memory besides. It is stored as that of Join is.
+// window in memory besides. It is stored as that of Join is. A session's records are kept until the session is gone, and stored together with those of
+// up to 64 keys, again with each epoch in which one of these has changed: sessions of very many records are dear to store.
 //
 // A crash rolls back to the last epoch together with both sources; results of the replayed part come again.
 func WindowJoin[K comparable, T, V, R any](left flow.KeyedStream[K, T], right flow.KeyedStream[K, V], name string, w window.Plain, kind join.Kind, f func(*T, *V) R, opts ...join.Option) Joined[T, V, R] {

@@ -30,7 +30,8 @@ func (w Windowed[K, T, R]) Late() flow.Stream[flow.Late[T]] { return w.late }
 //
 // State: tumbling and sliding windows keep one accumulator per key and slice (the greatest common divisor of size and slide) until the
 // last window that holds the slice is gone, when the watermark reaches its end - 1 + lateness, and update one per record whatever the
-// size; other triggers and kinds keep one per key and window. Accumulators are stored by pages of 64 keys. A crash rolls back to the
+// size. Windows that overlap share what their slices come to: about four merges per key and firing, for at most as many accumulators again in
+// memory. Other triggers and kinds keep one per key and window. Accumulators are stored by pages of 64 keys. A crash rolls back to the
 // last epoch, sources included, so results are those of a run without it, but those of the replayed part are emitted again.
 func Window[K comparable, T, R any](s flow.KeyedStream[K, T], name string, w window.Assigner[T], a agg.Aggregate[T, R], opts ...window.Option) Windowed[K, T, R] {
 	cfg := &window.Config{}
