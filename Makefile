@@ -17,7 +17,7 @@ test: export E2E_SLOW ?= 3
 test: export E2E_KILLS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test race lint bench bench-smoke fuzz-smoke e2e e2e-kill up down status golden ci
+.PHONY: help demo test race compile lint bench bench-smoke fuzz-smoke e2e e2e-kill up down status golden ci
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,10 @@ test: up ## all tests, against real servers, the end-to-end ones with 100000 and
 race: ## tests of the engine and the operators under the race detector
 	go test -race -timeout 15m $(TESTFLAGS) ./flow/... ./operators/...
 
+compile: ## what lint and race compile, so that they begin at once
+	go run $(GOLANGCI) version
+	go test -race -run '^$$' ./flow/... ./operators/...
+
 lint: ## golangci-lint
 	go run $(GOLANGCI) run ./...
 
@@ -38,7 +42,7 @@ bench: ## benchmarks, with allocations
 	go test -run '^$$' -bench . -benchmem -timeout 60m $(TESTFLAGS) ./bench/...
 
 bench-smoke: ## every benchmark once, to see that it works
-	go test -run '^$$' -bench . -benchtime=1x -timeout 15m $(TESTFLAGS) ./...
+	go test -run '^$$' -bench . -benchtime=1x -timeout 15m $(TESTFLAGS) $$(grep -rl --include='*_test.go' '^func Benchmark' . | xargs -n1 dirname | sort -u)
 
 fuzz-smoke: ## every fuzz target for FUZZ_TIME (10s)
 	@set -e; \

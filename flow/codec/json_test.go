@@ -130,6 +130,10 @@ func TestJSONKnownDifference(t *testing.T) {
 	data := []byte(`{"blob":"00="}`)
 	require.Error(t, json.Unmarshal(data, &reading{}))
 	require.NoError(t, codec.JSON[reading]().Decode(data, &reading{}), "the documentation says that they differ here")
+	escape := func(n int) []byte { return []byte(`{"unknown":"\ ` + strings.Repeat("a", n) + `"}`) }
+	require.Error(t, codec.JSON[reading]().Decode(escape(8), &reading{}))
+	require.Error(t, json.Unmarshal(escape(40), &reading{}))
+	require.NoError(t, codec.JSON[reading]().Decode(escape(40), &reading{}), "the documentation says that they differ here")
 }
 
 // FuzzJSON compares with encoding/json: the same inputs are accepted, and mean the same.
@@ -148,6 +152,9 @@ func FuzzJSON(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var got, want fuzzed
 		gotErr, wantErr := c.Decode(data, &got), json.Unmarshal(data, &want)
+		if gotErr == nil && wantErr != nil && strings.Contains(wantErr.Error(), " escape") {
+			return // in what is passed over
+		}
 		require.Equal(t, wantErr == nil, gotErr == nil, "%q: %v, encoding/json: %v", data, gotErr, wantErr)
 		if gotErr != nil {
 			return

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -64,12 +65,16 @@ func configureKafka(ctx context.Context, s *Set, dir string) ([]string, error) {
 			return nil, err
 		}
 	}
-	return []string{
-		java, "-Xms256m", "-Xmx512m", "-XX:+UseG1GC", "-XX:-UsePerfData", "-XX:+ExitOnOutOfMemoryError",
+	collector := "-XX:+UseG1GC"
+	if s.opts.PortOffset > 0 {
+		collector = "-XX:+UseSerialGC"
+	}
+	return slices.Concat([]string{java}, s.shortLived(), []string{
+		"-Xms256m", "-Xmx512m", collector, "-XX:-UsePerfData", "-XX:+ExitOnOutOfMemoryError",
 		"-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true",
 		"-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
 		"-cp", jars, "kafka.Kafka", file,
-	}, nil
+	}), nil
 }
 
 // readyKafka asks for metadata: only a broker that serves is in the answer, an open port is not enough.

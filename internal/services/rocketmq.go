@@ -107,7 +107,7 @@ func (s *Set) rocketMQ(dir, class string, conf map[string]string, jvm ...string)
 	if err := writeFile(filepath.Join(dir, "classes", "rmq.logback.xml"), rocketLogback); err != nil {
 		return nil, err
 	}
-	argv := append(append([]string{java}, jvm...), s.opts.RocketJVM...)
+	argv := slices.Concat([]string{java}, jvm, s.shortLived(), s.opts.RocketJVM)
 	// Serial collector, no performance files: small and quick to start on a shared machine.
 	return append(argv, "-XX:+UseSerialGC", "-XX:-UsePerfData", "-XX:+ExitOnOutOfMemoryError",
 		"-Drocketmq.home.dir="+dir, "-Duser.home="+dir,
