@@ -34,7 +34,6 @@ type rules[K comparable, T any] struct {
 	due     bool
 	inForce int
 	running bool
-	enc     []byte
 }
 
 var errRules = errors.New("stored state of rules is damaged")
@@ -54,6 +53,7 @@ func (o *rules[K, T]) Open(_ context.Context, rt flow.Runtime) error {
 func (o *rules[K, T]) open(rt flow.Runtime) (err error) {
 	o.rt, o.spare, o.told = rt, &rule.Book{Timer: flow.None}, map[string]bool{}
 	o.track = rule.NewTracker[K, T](o.code, o.failed)
+	o.track.ByClock = o.byClock
 	if err = flow.OpenKeys(rt, &o.keys); err != nil {
 		return err
 	}
@@ -115,8 +115,16 @@ func (o *rules[K, T]) turn(out *flow.Output[rule.Alarm[K, T]]) {
 		if o.track.Turn(b, o.keys.Key(slot), at) {
 			o.settle(slot, b)
 		}
-		o.emit(out, o.wm.Add(1), nil)
+		o.emit(out, o.behind(at), nil)
 	}
+}
+
+// behind is a time for alarms of the clock that is not late, at where the stream has no event time.
+func (o *rules[K, T]) behind(at flow.Timestamp) flow.Timestamp {
+	if o.wm == flow.None {
+		return at
+	}
+	return o.wm.Add(1)
 }
 
 // time is the watermark as rules know it: those that go by the clock do not.
@@ -232,11 +240,7 @@ func (o *rules[K, T]) ring(key K, at flow.Timestamp, out *flow.Output[rule.Alarm
 	}
 	o.track.Due(b, key, at)
 	o.settle(slot, b)
-	t := o.wm.Add(1)
-	if o.wm == flow.None {
-		t = at
-	}
-	o.emit(out, t, nil)
+	o.emit(out, o.behind(at), nil)
 	o.count()
 }
 

@@ -88,3 +88,74 @@ func TestRecordAllocatesNothing(t *testing.T) {
 	require.Zero(t, testing.AllocsPerRun(100, func() { tr.Record(b, "k3", "", &hot, at, flow.None); at++ }))
 	require.Len(t, tr.Alarms, 10)
 }
+
+func second(n int64) flow.Timestamp { return flow.TimestampOf(time.Unix(n, 0)) }
+
+// Records may be pointers; one that is nil is passed over.
+func TestRecordsThatArePointers(t *testing.T) {
+	t.Parallel()
+	set, err := Load[*sample]("r", []byte("- {id: a, when: N > 1, for: 10s, message: '{{.Record.N}}'}\n- {id: b, when: N * N > 10 || len(Key) > 3, select: {Key: k}}"))
+	require.NoError(t, err)
+	tr := NewTracker[string, *sample](codec.CBOR[*sample](), nil)
+	tr.Use(set)
+	b := &Book{}
+	var none *sample
+	require.False(t, tr.Record(b, "k", "", &none, second(0), flow.None))
+	s := &sample{"k", 7}
+	require.True(t, tr.Record(b, "k", "", &s, second(0), flow.None))
+	s = &sample{"k", 0}
+	require.Equal(t, second(10), b.Next())
+	tr.Due(b, "k", second(10))
+	require.Len(t, tr.Alarms, 2)
+	require.Equal(t, "b", tr.Alarms[0].Rule)
+	require.Equal(t, "7", tr.Alarms[1].Message)
+	require.Equal(t, &sample{"k", 7}, tr.Alarms[1].Value)
+	tr.Record(b, "k", "", &s, second(11), flow.None)
+	require.True(t, b.Empty())
+	require.Zero(t, tr.Counts)
+}
+
+// A parent that is raised by the same record comes first, whatever it selects by.
+func TestParentsComeFirst(t *testing.T) {
+	t.Parallel()
+	tr := tracker(t, "- {id: a, when: N > 1, parent: b, select: {Key: k}}\n- {id: b, when: N > 2, parent: c}\n- {id: c, when: N > 3, select: {N: [3, 4]}}")
+	b := &Book{}
+	tr.Record(b, "k", "", &sample{"k", 4}, second(0), flow.None)
+	require.Len(t, tr.Alarms, 1)
+	require.Equal(t, "c", tr.Alarms[0].Rule)
+	require.EqualValues(t, 2, tr.Counts.Suppressed)
+}
+
+// A clock that was set back lets no record be passed over.
+func TestClockSetBack(t *testing.T) {
+	t.Parallel()
+	tr := tracker(t, "- {id: a, when: N > 1}")
+	tr.ByClock = true
+	b := &Book{}
+	tr.Record(b, "k", "", &sample{"k", 4}, second(100), flow.None)
+	tr.Record(b, "k", "", &sample{"k", 0}, second(50), flow.None)
+	require.Len(t, tr.Alarms, 2)
+	require.Equal(t, second(100), tr.Alarms[1].At)
+	require.True(t, b.Empty())
+}
+
+func TestYAMLAnchors(t *testing.T) {
+	t.Parallel()
+	set, err := Load[sample]("r", []byte(`
+rules:
+  - &base
+    id: a
+    when: N > 1
+    for: &long 1h
+    labels: &labels {team: x}
+  - <<: *base
+    id: b
+    cooldown: *long
+  - {id: c, when: N > 2, labels: *labels}
+`))
+	require.NoError(t, err)
+	require.Equal(t, 3, set.Len())
+	require.Equal(t, time.Hour, set.byID["b"].Cooldown)
+	require.Equal(t, time.Hour, set.byID["b"].For)
+	require.Equal(t, map[string]string{"team": "x"}, set.byID["c"].Labels)
+}

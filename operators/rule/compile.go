@@ -55,6 +55,9 @@ type member struct {
 	// ord is its place: parents stand before their children.
 	ord    int
 	parent *member
+	// depth is how many parents it has above it.
+	depth    int
+	isParent bool
 }
 
 // Set is a set of rules, compiled against the record type T, with the index that chooses among them. It is immutable.
@@ -62,6 +65,7 @@ type Set[T any] struct {
 	rules []*member
 	byID  map[string]*member
 	index index
+	depth int // the greatest of a rule
 	shape *shape
 	print string
 }
@@ -153,10 +157,11 @@ func (c *Compiler[T]) Set(rules []Rule) (*Set[T], error) {
 		case !ids[r.Parent]:
 			ps = append(ps, &Problem{Rule: r.ID, Field: "parent", What: fmt.Sprintf("there is no rule %q", r.Parent), Cure: "name a rule of this set, or take the parent out"})
 		case m != nil:
-			m.parent = s.byID[r.Parent] // nil if it is off
+			if m.parent = s.byID[r.Parent]; m.parent != nil { // else it is off
+				m.parent.isParent = true
+			}
 		}
 	}
-	depth := map[*member]int{}
 	for id, m := range s.byID {
 		d := 0
 		for p := m.parent; p != nil && d <= len(s.byID); p = p.parent {
@@ -165,7 +170,7 @@ func (c *Compiler[T]) Set(rules []Rule) (*Set[T], error) {
 		if d > len(s.byID) {
 			ps = append(ps, &Problem{Rule: id, Field: "parent", What: "its parents go round in a circle", Cure: "take one of them out"})
 		}
-		depth[m] = d
+		m.depth, s.depth = d, max(s.depth, d)
 		s.rules = append(s.rules, m)
 	}
 	if len(ps) > 0 {
@@ -173,7 +178,7 @@ func (c *Compiler[T]) Set(rules []Rule) (*Set[T], error) {
 		return nil, ps
 	}
 	slices.SortFunc(s.rules, func(a, b *member) int {
-		return cmp.Or(cmp.Compare(depth[a], depth[b]), cmp.Compare(a.ID, b.ID))
+		return cmp.Or(cmp.Compare(a.depth, b.depth), cmp.Compare(a.ID, b.ID))
 	})
 	hash := uint64(len(s.rules))
 	for i, m := range s.rules {

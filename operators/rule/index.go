@@ -179,6 +179,8 @@ type table struct {
 type list struct {
 	rules  []candidate
 	guards []guard
+	// parents: one of them is another rule's parent.
+	parents bool
 }
 
 // candidate is a rule of a list, with its share of the list's guards.
@@ -186,6 +188,7 @@ type candidate struct {
 	m      *member
 	ord    int32
 	guards int32
+	depth  int32
 	exact  bool
 }
 
@@ -196,7 +199,8 @@ func (l *list) add(m *member) *list {
 	if n := len(l.rules); n > 0 && l.rules[n-1].m == m { // a value may be listed twice
 		return l
 	}
-	l.rules = append(l.rules, candidate{m, int32(m.ord), int32(len(m.when.guards)), m.when.exact})
+	l.rules = append(l.rules, candidate{m, int32(m.ord), int32(len(m.when.guards)), int32(m.depth), m.when.exact})
+	l.parents = l.parents || m.isParent
 	l.guards = append(l.guards, m.when.guards...)
 	return l
 }

@@ -65,11 +65,12 @@ func parse(name string, data []byte) (*document, error) {
 		return nil, Problems{problem}
 	}
 	var ps Problems
+	decoder := yaml.NewDecoder(strings.NewReader(""), yaml.Strict()) // one for all, so that aliases find their anchors
 	for _, n := range list.Values {
 		at := map[string]place{"": placeOf(n.GetToken())}
 		d.places(at, "", n)
 		var r Rule
-		if err := yaml.NodeToValue(n, &r, yaml.Strict()); err != nil {
+		if err := decoder.DecodeFromNode(n, &r); err != nil {
 			p := d.syntax(err, at[""])
 			p.Rule = r.ID
 			ps = append(ps, p)
@@ -114,6 +115,8 @@ func mappings(n ast.Node) []*ast.MappingValueNode {
 		return n.Values
 	case *ast.MappingValueNode:
 		return []*ast.MappingValueNode{n}
+	case *ast.AnchorNode:
+		return mappings(n.Value)
 	}
 	return nil
 }
@@ -122,7 +125,11 @@ func mappings(n ast.Node) []*ast.MappingValueNode {
 func (d *document) places(at map[string]place, prefix string, n ast.Node) {
 	for _, v := range mappings(n) {
 		name := prefix + strings.Trim(v.Key.String(), `"'`)
-		switch value := v.Value.(type) {
+		of := v.Value
+		if a, ok := of.(*ast.AnchorNode); ok {
+			of = a.Value
+		}
+		switch value := of.(type) {
 		case *ast.LiteralNode:
 			p := placeOf(value.Start)
 			p.block = true
@@ -137,7 +144,7 @@ func (d *document) places(at map[string]place, prefix string, n ast.Node) {
 			at[name] = placeOf(v.Key.GetToken())
 			d.places(at, name+".", value)
 		default:
-			at[name] = placeOf(v.Value.GetToken())
+			at[name] = placeOf(of.GetToken())
 		}
 	}
 }

@@ -22,6 +22,8 @@ type Tracker[K comparable, T any] struct {
 	Alarms []Alarm[K, T]
 	// Counts are what happened since the caller last set them to zero.
 	Counts Counts
+	// ByClock says that times are of a clock, which may be set back: records are not passed over then.
+	ByClock bool
 
 	set   *Set[T]
 	code  codec.Codec[T]
@@ -131,24 +133,47 @@ func (t *Tracker[K, T]) Record(b *Book, key K, device string, v *T, at, watermar
 	}
 	t.key, t.device, t.now, t.floor = key, device, at, watermark
 	t.ids, t.lists = t.set.index.match(t.rec.p, t.ids, t.lists[:0])
-	for _, l := range t.lists {
-		guards := l.guards
-		for i := range l.rules {
-			c := &l.rules[i]
-			own := guards[:c.guards]
-			guards = guards[c.guards:]
-			if len(b.entries) > 0 {
-				if at, found := b.find(int(c.ord), device); found {
-					if t.meet(b, at) {
-						changed = true
-					}
-					continue
+	if len(t.lists) > 1 && slices.ContainsFunc(t.lists, func(l *list) bool { return l.parents }) {
+		for depth := range t.set.depth + 1 { // parents come before their children, whatever list they are in
+			for _, l := range t.lists {
+				if t.list(b, l, int32(depth)) {
+					changed = true
 				}
 			}
-			if t.guarded(own) && (c.exact || t.isTrue(c.m)) {
-				t.open(b, c.m)
-				changed = true
+		}
+		return changed
+	}
+	for _, l := range t.lists {
+		if t.list(b, l, anyDepth) {
+			changed = true
+		}
+	}
+	return changed
+}
+
+const anyDepth = -1
+
+// list evaluates the record for the rules of a list that have a depth.
+func (t *Tracker[K, T]) list(b *Book, l *list, depth int32) (changed bool) {
+	guards := l.guards
+	for i := range l.rules {
+		c := &l.rules[i]
+		own := guards[:c.guards]
+		guards = guards[c.guards:]
+		if depth != anyDepth && c.depth != depth {
+			continue
+		}
+		if len(b.entries) > 0 {
+			if at, found := b.find(int(c.ord), t.device); found {
+				if t.meet(b, at) {
+					changed = true
+				}
+				continue
 			}
+		}
+		if t.guarded(own) && (c.exact || t.isTrue(c.m)) {
+			t.open(b, c.m)
+			changed = true
 		}
 	}
 	return changed
@@ -182,8 +207,13 @@ func (t *Tracker[K, T]) open(b *Book, m *member) {
 func (t *Tracker[K, T]) meet(b *Book, i int) (changed bool) {
 	e := b.entries[i]
 	if t.now < e.last {
-		t.Counts.Stale++
-		return false
+		if !t.ByClock {
+			t.Counts.Stale++
+			return false
+		}
+		now := t.now // the clock was set back: time stands still for a while
+		defer func() { t.now = now }()
+		t.now = e.last
 	}
 	for t.catchUp(b, e) { // what is raised may have settled as well
 		changed = true
