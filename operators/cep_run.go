@@ -242,16 +242,22 @@ func (p *patterns[K, T, R]) process(l *lane[T], key flow.Slot, at flow.Timestamp
 		r = nfa.NewRun[T]()
 	} else {
 		before = r.Partials()
-		if changed, err = l.machine.Advance(r, at, p); err != nil {
-			return err
-		}
+	}
+	l.machine.Limits.Room = p.cfg.Total - p.total + before
+	if changed, err = l.machine.Advance(r, at, p); err != nil {
+		return err
+	}
+	if changed { // whatever becomes of the event
+		l.parts[key%flow.PageSize].Touch(key.Page())
+		p.total += r.Partials() - before
+		before = r.Partials()
 	}
 	more, err := l.machine.Process(r, at, v, p)
 	if err != nil {
 		return err
 	}
 	if changed || more {
-		return p.changed(l, key, r, before)
+		p.changed(l, key, r, before)
 	}
 	return nil
 }
@@ -264,11 +270,13 @@ func (p *patterns[K, T, R]) pause(l *lane[T], key flow.Slot, now flow.Timestamp)
 	}
 	p.work(l, key, now, nil)
 	before := r.Partials()
+	l.machine.Limits.Room = p.cfg.Total - p.total + before
 	changed, err := l.machine.Advance(r, now, p)
 	if err != nil || !changed {
 		return err
 	}
-	return p.changed(l, key, r, before)
+	p.changed(l, key, r, before)
+	return nil
 }
 
 func (p *patterns[K, T, R]) work(l *lane[T], key flow.Slot, now flow.Timestamp, v *T) {
@@ -281,17 +289,8 @@ func (p *patterns[K, T, R]) work(l *lane[T], key flow.Slot, now flow.Timestamp, 
 }
 
 // changed notes what a key has now of a pattern.
-func (p *patterns[K, T, R]) changed(l *lane[T], key flow.Slot, r *nfa.Run[T], before int) error {
+func (p *patterns[K, T, R]) changed(l *lane[T], key flow.Slot, r *nfa.Run[T], before int) {
 	p.total += r.Partials() - before
-	for p.total > p.cfg.Total {
-		if p.cfg.Full == nfa.Fail {
-			return fmt.Errorf("there are more than %d partial matches: bound the pattern by Within, or raise cep.MaxTotal", p.cfg.Total)
-		}
-		if !l.machine.DropOldest(r) {
-			break
-		}
-		p.total--
-	}
 	had := l.run(key) != nil
 	l.parts[key%flow.PageSize].Touch(key.Page())
 	switch {
@@ -305,7 +304,6 @@ func (p *patterns[K, T, R]) changed(l *lane[T], key flow.Slot, r *nfa.Run[T], be
 	default:
 		p.schedule(l, key, r)
 	}
-	return nil
 }
 
 func (l *lane[T]) clear(key flow.Slot) {

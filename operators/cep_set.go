@@ -33,7 +33,7 @@ func CEPSet[K comparable, T, R any](s flow.KeyedStream[K, T], name string, set c
 	}
 	b.cfg.Traits.Horizon = within.Horizon
 	out := flow.ApplyBroadcast[K, T, cep.Change, R](s, changes, name, func() *patternSet[K, T, R] {
-		return &patternSet[K, T, R]{patterns: b.make(), set: set}
+		return &patternSet[K, T, R]{patterns: b.make(), set: set, changed: map[string]bool{}}
 	}, flow.With(b.cfg))
 	return Matched[K, T, R]{out, b.almost, b.late}
 }
@@ -43,7 +43,8 @@ type patternSet[K comparable, T, R any] struct {
 	*patterns[K, T, R]
 	set     cep.Set[T]
 	inForce flow.Shared[string, versions]
-	changed bool
+	// changed are the patterns that changes of this epoch name.
+	changed map[string]bool
 }
 
 // versions is what changes have said of a pattern: the version in force, and those whose partial matches are dropped.
@@ -65,7 +66,7 @@ func (p *patternSet[K, T, R]) Open(ctx context.Context, rt flow.Runtime) error {
 	}
 	p.switchOver()
 	rt.AtEpoch(func() {
-		if p.changed {
+		if len(p.changed) > 0 {
 			p.switchOver()
 		}
 	})
@@ -79,19 +80,23 @@ func (p *patternSet[K, T, R]) ProcessBroadcast(_ context.Context, r *flow.Record
 		return err
 	}
 	v := versions{InForce: c.Version}
+	if before, ok := p.inForce.Get(c.Name); ok && p.changed[c.Name] {
+		v.Dropped = before.Dropped // by another change of the same epoch
+	}
 	for _, l := range p.lanes {
 		if l.name == c.Name && l.version != c.Version && c.Drop {
 			v.Dropped = append(v.Dropped, l.version)
 		}
 	}
+	v.Dropped = slices.DeleteFunc(slices.Clone(v.Dropped), func(version string) bool { return version == c.Version })
 	p.inForce.Put(c.Name, v)
-	p.changed = true
+	p.changed[c.Name] = true
 	return nil
 }
 
 // switchOver puts in force what changes have said.
 func (p *patternSet[K, T, R]) switchOver() {
-	p.changed = false
+	clear(p.changed)
 	for _, l := range p.lanes {
 		v, ok := p.inForce.Get(l.name)
 		if !ok {

@@ -24,6 +24,9 @@ func (p Pattern[T]) Problems() []string {
 			c.add(fmt.Sprintf("step %q is there %d times", n, times[n]), "give each step a name of its own")
 		}
 	}
+	if first := &p.p.Stages[0]; first.Link == nfa.NotNext || first.Link == nfa.NotFollowed {
+		c.add(label(first)+": a NOT step with nothing before it", "begin with cep.Begin, or with cep.BeginAbsent")
+	}
 	c.stages(p.p.Stages, true)
 	c.end()
 	return c.found
@@ -103,8 +106,11 @@ func (c *checker[T]) stages(stages []nfa.Stage[T], top bool) {
 		if s.Bound > 0 && (s.Repeats || i == 0 && top) {
 			c.add(name+": WithinPrevious on a step that repeats or has none before it", "use cep.Gap for repetitions")
 		}
-		if s.Kind == nfa.Group {
+		if len(s.Stages) > 0 {
 			c.stages(s.Stages, false)
+		}
+		if s.Kind == nfa.Group && s.Stages[len(s.Stages)-1].Link == nfa.NotFollowed {
+			c.add(fmt.Sprintf("%s ends with NotFollowedBy, which holds until a step behind it", name), "put it behind the group")
 		}
 	}
 }

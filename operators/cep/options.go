@@ -102,37 +102,3 @@ func EventCodec[T any](c codec.Codec[T]) Option {
 // Version names the pattern in its state: partial matches stored under another version are refused at start, with the cure. Change it when
 // conditions change their meaning, which the structure of the pattern does not show.
 func Version(v string) Option { return flow.SetOption(func(c *Config) { c.Version = v }) }
-
-// Tracing is what Trace sets.
-type Tracing[K comparable, T any] struct {
-	Key K
-	To  func(Line[T])
-}
-
-// Line says what happened to a partial match.
-type Line[T any] struct {
-	// At is the time that the operator had come to.
-	At flow.Timestamp
-	// Pattern is its name.
-	Pattern string
-	// What happened: "fits no start", "taken", "waits" (the event is skipped), "died" (the event did not fit a step that must be next), "stopped" (an event came that must not),
-	// "timed out", "matched", "skipped after a match", "dropped at the limit", "late".
-	What string
-	// Step is the step that it waits in or was taken as, "" where there is none.
-	Step string
-	// Event is what came; nil where only time went by.
-	Event *T
-	// Taken are the steps of the partial match so far.
-	Taken []Events[T]
-}
-
-// Trace tells, for one key, what becomes of each event and partial match: why there was no match. to is called from the operator's task,
-// after a crash again for what is replayed. It costs nothing for other keys but a comparison.
-func Trace[K comparable, T any](key K, to func(Line[T])) Option {
-	return flow.SetOption(func(c *Config) {
-		c.Traces = append(c.Traces, Tracing[K, T]{key, to})
-		if to == nil {
-			c.Problem("the function of cep.Trace is nil", "pass one that logs the line")
-		}
-	})
-}

@@ -1,6 +1,7 @@
 package cep_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -28,6 +29,7 @@ func (b beat) key() string     { return b.Key }
 func (b beat) time() time.Time { return time.Unix(0, b.At) }
 func (b beat) text() string    { return fmt.Sprint(b.Kind, b.N) }
 
+// beats are events in order of time.
 func beats(script string) (all []beat) {
 	for _, word := range strings.Fields(script) {
 		key, rest, _ := strings.Cut(word, ":")
@@ -39,6 +41,7 @@ func beats(script string) (all []beat) {
 		}
 		all = append(all, beat{key, what[:1], n, int64(s * 1e9)})
 	}
+	slices.SortStableFunc(all, func(a, b beat) int { return cmp.Compare(a.At, b.At) })
 	return all
 }
 
@@ -50,7 +53,9 @@ func is(kinds string) cep.StepOption[beat] {
 type beatMatch = cep.Match[string, beat]
 
 // matchText prints a match: its key, its steps and its time.
-func matchText(m beatMatch) string { return fmt.Sprintf("%s%s @%s", m.Key, stepTexts(m), seconds(m.Time)) }
+func matchText(m beatMatch) string {
+	return fmt.Sprintf("%s%s @%s", m.Key, stepTexts(m), seconds(m.Time))
+}
 
 func stepTexts(m beatMatch) string {
 	var b strings.Builder
@@ -142,7 +147,7 @@ func (l *lab) topology(opts ...flow.TopologyOption) *flow.Topology {
 
 // timed gives events their times; the watermark is that of the last event, exclusive.
 func timed(in flow.Stream[beat]) flow.TimedStream[beat] {
-	return flow.AssignTime(in, "time", beat.time, watermark.Monotonous().Every(0).MaxFutureSkew(watermark.Off))
+	return flow.AssignTime(in, "time", beat.time, monotonous())
 }
 
 // gives feeds events and returns the matches that come of them, sorted, an epoch ended.
@@ -185,19 +190,25 @@ func (l *lab) counter(name string) (n int64) {
 	return n
 }
 
-// stored is how many entries of the node are in the store, the topology being killed and started again for it.
-func (l *lab) stored() (n int) {
+// stored are the sizes of the entries of the node's state in the store by their space, the topology being killed and started again for it.
+func (l *lab) stored() map[byte][]int {
 	l.T.Helper()
 	l.Kill()
 	db, err := l.Store.Open("lab")
 	require.NoError(l.T, err)
-	require.NoError(l.T, db.Scan(nil, []byte{0xff, 0xff, 0xff, 0xff}, func(key, _ []byte) error {
-		if strings.Contains(string(key), "cep") {
-			n++
-		}
+	sizes := map[byte][]int{}
+	require.NoError(l.T, db.Scan([]byte{'N'}, []byte{'N' + 1}, func(key, value []byte) error {
+		sizes[key[3]] = append(sizes[key[3]], len(value))
 		return nil
 	}))
 	require.NoError(l.T, db.Close())
 	l.Restart()
-	return n
+	return sizes
+}
+
+// partials is how many keys have partial matches in the store.
+func (l *lab) partials() int { l.T.Helper(); return len(l.stored()[16]) }
+
+func monotonous() flow.WatermarkStrategy {
+	return watermark.Monotonous().Every(0).MaxFutureSkew(watermark.Off)
 }

@@ -55,11 +55,23 @@ func (m *Machine[T]) earliest(r *Run[T]) flow.Timestamp {
 	return at
 }
 
-// Advance tells that time has come to now: partial matches run out of time, absences are complete.
+// Advance tells that time has come to now: partial matches run out of time, absences are complete. Where there are absences, time comes
+// moment by moment, so that what they bring comes in order of time, however far now is.
 func (m *Machine[T]) Advance(r *Run[T], now flow.Timestamp, out Emit[T]) (changed bool, err error) {
-	if r.due > now || now == flow.None {
-		return false, nil
+	for r.due <= now && r.due != flow.EndOfTime {
+		at := now
+		if m.stepwise {
+			at = r.due
+		}
+		changed = true
+		if err := m.advance(r, at, out); err != nil {
+			return true, err
+		}
 	}
+	return changed, nil
+}
+
+func (m *Machine[T]) advance(r *Run[T], now flow.Timestamp, out Emit[T]) error {
 	m.next, m.ripe = m.next[:0], m.ripe[:0]
 	if r.since != flow.None && m.NoStarts {
 		r.since = flow.None
@@ -67,17 +79,22 @@ func (m *Machine[T]) Advance(r *Run[T], now flow.Timestamp, out Emit[T]) (change
 	if r.since != flow.None {
 		if at := addTicks(r.since, m.lead.wait); at <= now && at != flow.EndOfTime {
 			r.since = flow.None
-			r.parts = append(r.parts, partial[T]{first: id{at, r.seq}, prev: at, node: m.start, due: at})
+			r.parts = append(r.parts, partial[T]{first: id{at, r.seq}, prev: at, node: m.start, due: at, fresh: true})
 			r.seq++
 		}
 	}
 	for i := range r.parts {
 		if err := m.pass(r.parts[i], now, out); err != nil {
-			return true, err
+			return err
+		}
+	}
+	if m.lead != nil {
+		if err := m.bound(r); err != nil {
+			return err
 		}
 	}
 	m.settle(r)
-	return true, m.release(r, now, out)
+	return m.release(r, now, out)
 }
 
 // pass lets time go by for one partial match.

@@ -19,7 +19,7 @@ func Compile[T any](p Pattern[T]) *Program[T] {
 	stages := p.Stages
 	if stages[0].Kind == Absence {
 		c.lead = &lead{fits: c.leaf(stages[0].Where), wait: flow.Timestamp(stages[0].Wait)}
-		c.timed = true
+		c.timed, c.stepwise = true, true
 	}
 	end := c.node(final, -1)
 	s := &scope[T]{stages: stages}
@@ -34,6 +34,7 @@ func Compile[T any](p Pattern[T]) *Program[T] {
 	for i := range c.nodes {
 		n := &c.nodes[i]
 		c.timed = c.timed || n.bound > 0 || n.kind == absent
+		c.stepwise = c.stepwise || n.kind == absent
 	}
 	c.timed = c.timed || p.Within > 0
 	if p.Target != "" {

@@ -34,6 +34,8 @@ type partial[T any] struct {
 	first id // its first event, or when its first absence was complete
 	prev  flow.Timestamp
 	node  int32
+	// fresh: it was not there before the event in work, or there is another one in the place of the one that was.
+	fresh bool
 	// due is when time completed it, None where an event does.
 	due flow.Timestamp
 }
@@ -76,9 +78,9 @@ type Tracer[T any] func(what string, stage int, m Match[T])
 
 // Limits bound what a machine keeps.
 type Limits struct {
-	// PerKey bounds the partial matches of a key.
-	PerKey int
-	Full   Full
+	// PerKey bounds the partial matches of a key, 0 does not; Room is how many there may be of it by the limit of all keys.
+	PerKey, Room int
+	Full         Full
 }
 
 // Machine runs a program. It belongs to one goroutine.
@@ -308,11 +310,15 @@ func (m *Machine[T]) step(p *partial[T]) (changed bool) {
 			m.tell("waits", m.nodes[e.to].stage, &kid)
 		}
 	}
+	heir := begins
 	for i := range m.kids {
-		if kid := &m.kids[i]; kid.node == -1 || m.nodes[kid.node].kind == final {
+		kid := &m.kids[i]
+		if kid.node == -1 || m.nodes[kid.node].kind == final {
 			m.ripe = append(m.ripe, *kid)
 			ripe++
 		} else if !stopped { // an event that must not come may still complete the match
+			kid.fresh = heir
+			heir = true
 			m.next = append(m.next, *kid)
 		}
 	}
@@ -363,17 +369,27 @@ func (m *Machine[T]) match(p *partial[T]) Match[T] {
 
 // bound applies the limit of a key to what was collected.
 func (m *Machine[T]) bound(r *Run[T]) error {
-	over := len(m.next) + len(r.done) + len(m.ripe) - m.Limits.PerKey
-	if m.Limits.PerKey <= 0 || over <= 0 || len(m.next) == 0 {
+	if m.Limits.PerKey <= 0 {
 		return nil
 	}
-	over = min(over, len(m.next))
+	over := len(m.next) + len(r.done) - min(m.Limits.PerKey, m.Limits.Room)
+	if m.pattern.Skip != SkipNone {
+		over += len(m.ripe) // they may have to wait
+	}
+	if over = min(over, len(m.next)); over <= 0 {
+		return nil
+	}
 	switch m.Limits.Full {
 	case Fail:
-		return &FullError{Limit: m.Limits.PerKey}
+		return &FullError{Limit: m.Limits.PerKey, Total: m.Limits.Room < m.Limits.PerKey}
 	case RefuseStarts:
 		// What was there stays; of what the event has made, the last is refused first.
-		m.cut(len(m.next)-over, len(m.next))
+		for i := len(m.next) - 1; i >= 0 && over > 0; i-- {
+			if m.next[i].fresh {
+				m.cut(i, i+1)
+				over--
+			}
+		}
 	default:
 		byFirst(m.next)
 		m.cut(0, over)
@@ -389,21 +405,16 @@ func (m *Machine[T]) cut(i, j int) {
 	m.next = slices.Delete(m.next, i, j)
 }
 
-// DropOldest ends the partial match of a key that began first.
-func (m *Machine[T]) DropOldest(r *Run[T]) bool {
-	if len(r.parts) == 0 {
-		return false
-	}
-	m.trace("dropped at the limit", &r.parts[0])
-	r.parts = slices.Delete(r.parts, 0, 1)
-	m.Dropped++
-	return true
+// FullError says that a key, or all keys together, have more partial matches than may be.
+type FullError struct {
+	Limit int
+	Total bool
 }
-
-// FullError says that a key has more partial matches than may be.
-type FullError struct{ Limit int }
 
 // Error implements error.
 func (e *FullError) Error() string {
+	if e.Total {
+		return "the keys together have more partial matches than cep.MaxTotal lets be: bound the pattern by Within or a skip strategy, raise it, or let the oldest be dropped (cep.DropOldest)"
+	}
 	return fmt.Sprintf("a key has more than %d partial matches: bound the pattern by Within or a skip strategy, raise cep.MaxPartials, or let the oldest be dropped (cep.DropOldest)", e.Limit)
 }

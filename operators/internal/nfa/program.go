@@ -21,7 +21,9 @@ type Program[T any] struct {
 	lead *lead
 	// timed: something happens by time alone.
 	timed bool
-	print string
+	// stepwise: there are absences.
+	stepwise bool
+	print    string
 }
 
 // lead is an absence at the start: the start node is then where a partial match is after it.
