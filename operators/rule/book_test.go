@@ -152,10 +152,16 @@ rules:
     id: b
     cooldown: *long
   - {id: c, when: N > 2, labels: *labels}
+  - {id: d, <<: *base}
 `))
 	require.NoError(t, err)
-	require.Equal(t, 3, set.Len())
+	require.Equal(t, 4, set.Len())
 	require.Equal(t, time.Hour, set.byID["b"].Cooldown)
 	require.Equal(t, time.Hour, set.byID["b"].For)
 	require.Equal(t, map[string]string{"team": "x"}, set.byID["c"].Labels)
+	require.Equal(t, "N > 1", set.byID["d"].When)
+	_, err = Load[sample]("r", []byte("- {id: a, when: N > 1, id: b}"))
+	require.ErrorContains(t, err, "id")
+	_, err = Load[sample]("r", []byte("- id: a\n  when: N > 1\n  labels: {a: b, a: c}"))
+	require.ErrorContains(t, err, "r:3:")
 }

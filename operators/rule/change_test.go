@@ -122,12 +122,12 @@ func TestChangeAtTheEndOfAnEpoch(t *testing.T) {
 			r.Crash()
 
 			// A change with a mistake goes to the dead letters, and changes nothing.
-			changes.Feed(rule.Change{Put: []rule.Rule{{ID: "bad", When: "celcius > 1"}}}, rule.Change{Remove: []string{"none"}},
+			changes.Feed(rule.Change{Put: []rule.Rule{{ID: "bad", When: "celsiu > 1"}}}, rule.Change{Remove: []string{"none"}},
 				rule.Change{Put: []rule.Rule{{ID: "child", When: "celsius > 1", Parent: "none"}}})
 			require.Empty(t, r.after())
 			dead := r.dead.Next()
 			require.Len(t, dead, 2)
-			require.Contains(t, dead[0].Cause, `rule "bad": when: unknown name celcius: did you mean "celsius"?`)
+			require.Contains(t, dead[0].Cause, `rule "bad": when: unknown name celsiu: did you mean "celsius"?`)
 			require.Contains(t, dead[1].Cause, `there is no rule "none"`)
 
 			// A rule that has changed keeps its alarm, and says so with the next record.
@@ -185,9 +185,9 @@ func TestFile(t *testing.T) {
 	}
 
 	// Without stored rules the file must be good.
-	write(t, path, "rules:\n  - id: one\n    when: celcius > 50\n")
+	write(t, path, "rules:\n  - id: one\n    when: celsiu > 50\n")
 	require.NoError(t, r.TryRestart())
-	require.ErrorContains(t, r.Wait(), path+`:3:11: rule "one": when: unknown name celcius: did you mean "celsius"?`)
+	require.ErrorContains(t, r.Wait(), path+`:3:11: rule "one": when: unknown name celsiu: did you mean "celsius"?`)
 
 	write(t, path, "rules:\n  - id: one\n    when: celsius > 50\n")
 	r.Restart()
@@ -265,7 +265,7 @@ func TestAPI(t *testing.T) {
 		require.NoError(t, err)
 		resp, err := server.Client().Do(req)
 		require.NoError(t, err)
-		defer resp.Body.Close()
+		defer func() { _ = resp.Body.Close() }()
 		var b bytes.Buffer
 		_, err = b.ReadFrom(resp.Body)
 		require.NoError(t, err)
@@ -279,9 +279,9 @@ func TestAPI(t *testing.T) {
 	code, body := ask(http.MethodGet, "")
 	require.Equal(t, http.StatusOK, code)
 	require.Equal(t, "rules:\n- id: one\n  when: celsius > 50\n", body)
-	code, body = ask(http.MethodPut, "rules:\n- id: two\n  when: celcius > 50\n")
+	code, body = ask(http.MethodPut, "rules:\n- id: two\n  when: celsiu > 50\n")
 	require.Equal(t, http.StatusUnprocessableEntity, code)
-	require.Contains(t, body, `{"line":3,"column":9,"rule":"two","field":"when","what":"unknown name celcius","cure":"did you mean`)
+	require.Contains(t, body, `{"line":3,"column":9,"rule":"two","field":"when","what":"unknown name celsiu","cure":"did you mean`)
 	code, _ = ask(http.MethodDelete, "")
 	require.Equal(t, http.StatusMethodNotAllowed, code)
 	code, _ = ask(http.MethodPost, body)

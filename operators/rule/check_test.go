@@ -72,9 +72,9 @@ select nothing of these records: cold
 	trial.Key = nil
 	_, err = rule.Check(trial)
 	require.ErrorContains(t, err, "samples need Key and Time")
-	trial.Rules = []byte("- {id: x, when: celcius}")
+	trial.Rules = []byte("- {id: x, when: celsiu}")
 	_, err = rule.Check(trial)
-	require.ErrorContains(t, err, "pumps.yaml:1:17: rule \"x\": when: unknown name celcius")
+	require.ErrorContains(t, err, "pumps.yaml:1:17: rule \"x\": when: unknown name celsiu")
 }
 
 // What comes does not depend on how far the watermark lags behind, where records of a key are in order.

@@ -54,7 +54,7 @@ func unname(node *ast.Node, t reflect.Type) {
 	if t.PkgPath() == "" || t == reflect.TypeFor[time.Duration]() {
 		return
 	}
-	to := ""
+	var to string
 	switch k := t.Kind(); {
 	case k == reflect.Float32 || k == reflect.Float64:
 		to = asFloat

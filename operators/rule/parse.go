@@ -1,8 +1,10 @@
 package rule
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -65,8 +67,10 @@ func parse(name string, data []byte) (*document, error) {
 		return nil, Problems{problem}
 	}
 	var ps Problems
-	decoder := yaml.NewDecoder(strings.NewReader(""), yaml.Strict()) // one for all, so that aliases find their anchors
+	decoder := yaml.NewDecoder(strings.NewReader(""), yaml.Strict(), yaml.AllowDuplicateMapKey()) // one for all, so that aliases find their anchors
 	for _, n := range list.Values {
+		// What is merged in is set first, so that the rule's own fields win.
+		slices.SortStableFunc(mappings(n), func(a, b *ast.MappingValueNode) int { return cmp.Compare(own(a), own(b)) })
 		at := map[string]place{"": placeOf(n.GetToken())}
 		d.places(at, "", n)
 		var r Rule
@@ -119,6 +123,14 @@ func mappings(n ast.Node) []*ast.MappingValueNode {
 		return mappings(n.Value)
 	}
 	return nil
+}
+
+// own is 0 for what is merged in by "<<", and 1 for a mapping's own fields.
+func own(v *ast.MappingValueNode) int {
+	if v.Key.IsMergeKey() {
+		return 0
+	}
+	return 1
 }
 
 // places notes where the fields of a rule stand.

@@ -247,7 +247,6 @@ func (t *Tracker[K, T]) meet(b *Book, i int) (changed bool) {
 	case active:
 		e.last = t.now
 		t.whileActive(b, e, when)
-		changed = true
 	}
 	t.rest(b, e)
 	return true
@@ -364,7 +363,7 @@ func (t *Tracker[K, T]) whileActive(b *Book, e *entry, when bool) {
 		return
 	}
 	severity, update := t.severity(m), t.updateOf(m)
-	reason := ""
+	var reason string
 	switch {
 	case severity != e.severity:
 		reason = ReasonSeverity
