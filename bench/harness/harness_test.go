@@ -1,0 +1,204 @@
+package harness_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/millrace-stream/millrace/bench/harness"
+	"github.com/millrace-stream/millrace/flow"
+	"github.com/millrace-stream/millrace/flow/state"
+	"github.com/millrace-stream/millrace/operators"
+)
+
+// through sends the load's numbers through a topology.
+func through(each bool, do func(ctx context.Context, n int64) (int64, error), opts ...flow.TopologyOption) harness.Scenario {
+	return harness.Func("test/map", "numbers through a map", func(ctx context.Context, l *harness.Load, m *harness.Meter) error {
+		if each {
+			m.EachOnce()
+		}
+		t := flow.New("bench", append([]flow.TopologyOption{flow.WithStore(state.InMemory()), flow.WithHooks(m), flow.WithEpochInterval(10 * time.Millisecond)}, opts...)...)
+		numbers := flow.From(t, "numbers", harness.From(l, func(i int64, v *int64) { *v = i }))
+		flow.To(operators.Map(numbers, "map", do, flow.OnError(flow.DropOnError)), "out", harness.To(m, func(n int64) int64 { return n }))
+		return t.Run(ctx)
+	})
+}
+
+func same(_ context.Context, n int64) (int64, error) { return n, nil }
+
+func measured(t *testing.T, s harness.Scenario, set harness.Settings) harness.Run {
+	r, err := harness.Measure(t.Context(), s, set, nil)
+	require.NoError(t, err)
+	require.Len(t, r.Runs, max(set.Runs, 1))
+	return r.Runs[0]
+}
+
+func TestClosedLoadCountsEachEvent(t *testing.T) {
+	r := measured(t, through(true, same), harness.Settings{Events: 50_000})
+	require.EqualValues(t, 50_000, r.Events)
+	require.EqualValues(t, 50_000, r.Out)
+	require.Zero(t, r.Lost)
+	require.Zero(t, r.Repeats)
+	require.Nil(t, r.Latency)
+	require.Positive(t, r.CPU)
+	require.Positive(t, r.PerSecond)
+	require.Positive(t, r.RSS)
+	require.Positive(t, r.Epochs.N)
+}
+
+func TestLossAndRepeatsAreSeen(t *testing.T) {
+	r := measured(t, through(true, func(_ context.Context, n int64) (int64, error) {
+		if n%100 == 7 {
+			return 0, errors.New("lost")
+		}
+		if n%100 == 9 {
+			return n - 1, nil // its own number never comes out, the one before comes twice
+		}
+		return n, nil
+	}), harness.Settings{Events: 10_000})
+	require.EqualValues(t, 200, r.Lost)
+	require.EqualValues(t, 100, r.Repeats)
+}
+
+// An open load offers its events when they are due. A system that stands still for a while does not take fewer: all those that were due
+// meanwhile have waited, and their latency says so.
+func TestLatencyCountsFromWhenEventsWereDue(t *testing.T) {
+	const rate, pause = 10_000, 300 * time.Millisecond
+	stood := false
+	r := measured(t, through(true, func(_ context.Context, n int64) (int64, error) {
+		if n == 2000 && !stood {
+			stood = true
+			time.Sleep(pause)
+		}
+		return n, nil
+	}), harness.Settings{Rate: rate, Duration: time.Second})
+	require.EqualValues(t, rate, r.Events)
+	require.Zero(t, r.Lost)
+	require.GreaterOrEqual(t, r.Latency.Max, pause.Microseconds())
+	// 30 % of the events were due in the pause.
+	require.Greater(t, r.Latency.P99, pause.Microseconds()/2)
+	require.LessOrEqual(t, r.Latency.P50, r.Latency.P99)
+	require.LessOrEqual(t, r.Latency.P99, r.Latency.P999)
+}
+
+func TestWarmUpIsNotMeasured(t *testing.T) {
+	r := measured(t, through(false, same), harness.Settings{Rate: 10_000, WarmUp: 300 * time.Millisecond, Duration: 300 * time.Millisecond})
+	require.InDelta(t, 3_000, r.Events, 2_000)
+	require.InDelta(t, 6_000, r.Out, 0)
+}
+
+func TestScenarioThatFails(t *testing.T) {
+	_, err := harness.Measure(t.Context(), harness.Func("test/bad", "", func(context.Context, *harness.Load, *harness.Meter) error {
+		return errors.New("no broker")
+	}), harness.Settings{}, nil)
+	require.EqualError(t, err, "scenario test/bad, run 1: no broker")
+	_, err = harness.Measure(t.Context(), harness.Func("test/none", "", func(context.Context, *harness.Load, *harness.Meter) error { return nil }), harness.Settings{}, nil)
+	require.ErrorContains(t, err, "no event was taken")
+}
+
+func result(cpu ...float64) harness.Result {
+	r := harness.Result{Scenario: "test/x", Settings: harness.Settings{Runs: len(cpu)}}
+	for _, c := range cpu {
+		r.Runs = append(r.Runs, harness.Run{Events: 1, CPU: c, PerSecond: 1000 / c})
+	}
+	return r
+}
+
+func compared(t *testing.T, before, after harness.Result) map[string]string {
+	ds, err := harness.Compare([]harness.Result{before}, []harness.Result{after})
+	require.NoError(t, err)
+	said := map[string]string{}
+	for _, d := range ds {
+		said[d.Quantity] = d.String()
+	}
+	return said
+}
+
+func TestCompareSaysWhatDiffers(t *testing.T) {
+	slow, fast := result(2.0, 2.1, 2.05, 1.95, 2.02), result(1.0, 1.05, 0.98, 1.02, 1.01)
+	require.Contains(t, compared(t, slow, fast)["CPU us/event"], "better by 50.0 %")
+	require.Contains(t, compared(t, fast, slow)["CPU us/event"], "worse by 100.0 %")
+	require.Contains(t, compared(t, slow, fast)["events/s"], "better")
+	require.Contains(t, compared(t, slow, result(2.01, 2.04, 1.99, 2.06, 1.97))["CPU us/event"], "no difference")
+	require.Contains(t, compared(t, slow, slow)["allocs/event"], "no difference")
+	require.Contains(t, compared(t, slow, result(1, 1))["CPU us/event"], "at least 4 of each")
+	other := result(1)
+	other.Scenario = "test/y"
+	_, err := harness.Compare([]harness.Result{slow}, []harness.Result{other})
+	require.ErrorContains(t, err, "no scenario in common")
+}
+
+func TestReportHasTablesAndCharts(t *testing.T) {
+	dir := t.TempDir()
+	open := result(2, 2, 2)
+	open.Scenario, open.Settings.Rate = "test/open", 1000
+	for i := range open.Runs {
+		open.Runs[i].Latency = &harness.Latency{P50: 1500, P99: 9000, P999: 12_000, Max: 20_000}
+	}
+	text, err := harness.Report([]harness.Result{open, result(1, 3, 2)}, dir)
+	require.NoError(t, err)
+	require.Contains(t, text, "| test/x | all it takes | 3 | 500 | 2.00 |")
+	require.Contains(t, text, "| test/open | 1000/s | 3 | 500 | 2.00 | 0.000 | 0.000 % | 1500 us | 9000 us | 12000 us |")
+	require.Contains(t, text, "![Latency, 99th percentile](latency.svg)")
+	for _, f := range []string{"cpu.svg", "cpu.png", "latency.svg", "latency.png"} {
+		info, err := os.Stat(filepath.Join(dir, f))
+		require.NoError(t, err)
+		require.Greater(t, info.Size(), int64(1000))
+	}
+}
+
+func main(t *testing.T, args ...string) (code int, out, errOut string) {
+	var o, e bytes.Buffer
+	code = harness.Main(t.Context(), args, &o, &e, through(true, same))
+	return code, o.String(), e.String()
+}
+
+func TestCommand(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "results")
+	code, out, _ := main(t, "list")
+	require.Zero(t, code)
+	require.Equal(t, "test/map  numbers through a map\n", out)
+
+	code, out, errOut := main(t, "run", "test", "-events", "1000", "-runs", "4", "-out", dir, "-quiet")
+	require.Zero(t, code, errOut)
+	require.Equal(t, 5, strings.Count(out, "\n"))
+	read, err := harness.Read(dir)
+	require.NoError(t, err)
+	require.Len(t, read, 1)
+	require.Len(t, read[0].Runs, 4)
+	require.NotEmpty(t, read[0].Machine.Go)
+
+	code, out, errOut = main(t, "compare", dir, filepath.Join(dir, "test-map.json"))
+	require.Zero(t, code, errOut)
+	require.Contains(t, out, "no difference")
+	code, out, errOut = main(t, "report", dir)
+	require.Zero(t, code, errOut)
+	require.Contains(t, out, "| test/map |")
+	code, out, errOut = main(t, "search", "test/map", "-duration", "100ms", "-warm-up", "0s")
+	require.Zero(t, code, errOut)
+	require.Contains(t, out, "test/map sustains ")
+
+	for want, args := range map[string][]string{
+		`there is no scenario "x"; there are: test/map`:            {"run", "x"},
+		"flowbench run takes the name of a scenario":               {"run"},
+		`there is no command "go"`:                                 {"go"},
+		"has no results: make some with flowbench run":             {"report", t.TempDir()},
+		"is no result of flowbench":                                {"report", "harness_test.go"},
+		"no such file":                                             {"compare", dir, "none"},
+		"flowbench compare takes two folders of results, or two f": {"compare", dir},
+	} {
+		code, _, errOut := main(t, args...)
+		require.Equal(t, 1, code)
+		require.Contains(t, errOut, want)
+	}
+	code, out, _ = main(t)
+	require.Zero(t, code)
+	require.Contains(t, out, "flowbench run SCENARIO")
+}
