@@ -1,7 +1,8 @@
-package operators_test
+package window_test
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -23,7 +24,7 @@ import (
 	"github.com/millrace-stream/millrace/operators/window"
 )
 
-// windowCase is a run of Apache Flink's window operator: what went in, what came out, one tick per ms. testdata/windows.jsonl holds them;
+// windowCase is a run of Apache Flink's window operator: what went in, what came out, one tick per ms. ../testdata/windows.jsonl holds them;
 // MILLRACE_CONFORMANCE_DIR names a folder with another file of that name, to run instead.
 type windowCase struct {
 	ID       string
@@ -76,10 +77,8 @@ func (e element) record() flow.Record[element] {
 }
 
 func windowCases(t *testing.T) (cases []windowCase) {
-	dir := os.Getenv("MILLRACE_CONFORMANCE_DIR")
-	if dir == "" {
-		dir = "testdata"
-	}
+	const ours = "../testdata"
+	dir := cmp.Or(os.Getenv("MILLRACE_CONFORMANCE_DIR"), ours)
 	f, err := os.Open(filepath.Join(dir, "windows.jsonl"))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, f.Close()) }()
@@ -91,7 +90,7 @@ func windowCases(t *testing.T) (cases []windowCase) {
 		cases = append(cases, c)
 	}
 	require.NoError(t, lines.Err())
-	if dir == "testdata" {
+	if dir == ours {
 		require.Len(t, cases, 844)
 	}
 	return cases
@@ -138,15 +137,14 @@ func (c *windowCase) options() []window.Option {
 	return opts
 }
 
-func (c *windowCase) build(src flow.Source[element], out flow.Sink[ticks], late flow.Sink[flow.Late[element]], opts ...flow.TopologyOption) *flow.Topology {
-	top := flow.New("conformance", opts...)
+// build adds the case to a topology.
+func (c *windowCase) build(top *flow.Topology, name string, src flow.Source[element], out flow.Sink[ticks], late flow.Sink[flow.Late[element]]) {
 	wm := watermark.Monotonous().Every(0).MaxFutureSkew(watermark.Off)
-	timed := flow.AssignTime(flow.From(top, "in", src), "time", element.time, wm)
-	records := operators.Filter(timed, "records", func(e element) bool { return !e.mark() })
-	w := operators.Window(flow.KeyBy(records, element.key), "win", c.assigner(), agg.Sum(element.value), c.options()...)
-	flow.To(w, "out", out)
-	flow.To(w.Late(), "late", late)
-	return top
+	timed := flow.AssignTime(flow.From(top, "in"+name, src), "time"+name, element.time, wm)
+	records := operators.Filter(timed, "records"+name, func(e element) bool { return !e.mark() })
+	w := operators.Window(flow.KeyBy(records, element.key), "win"+name, c.assigner(), agg.Sum(element.value), c.options()...)
+	flow.To(w, "out"+name, out)
+	flow.To(w.Late(), "late"+name, late)
 }
 
 // after are the results of one input, as text: they are compared as a multiset. Results of windows that are not bounded in time carry
@@ -189,15 +187,33 @@ func (c *windowCase) representable() bool {
 	return true
 }
 
+// ends tells whether the case's last input is the end of the stream.
+func (c *windowCase) ends() bool {
+	n := len(c.Input)
+	return n > 0 && c.Input[n-1].mark() && *c.Input[n-1].WM == math.MaxInt64
+}
+
 type mode struct {
 	name        string
 	parallelism int
 	crash       bool
 }
 
+// together is how many cases run side by side in one topology, each with a source of its own: they begin and crash at one cost.
+const together = 24
+
 func TestWindowConformance(t *testing.T) {
+	fused, crashed := mode{"fused", 1, false}, mode{"fused, crash after every input", 1, true}
+	exchanged, both := mode{"exchanged", 4, false}, mode{"exchanged, crash after every input", 4, true}
+	type kind struct {
+		mode
+		ends bool // the end of the stream is that of the topology
+	}
+	runs := map[kind][]*caseRun{}
 	skipped := 0
-	for i, c := range windowCases(t) {
+	cases := windowCases(t)
+	for i := range cases {
+		c := &cases[i]
 		if race && i%8 != 0 { // what it looks for does not depend on the case
 			continue
 		}
@@ -209,52 +225,111 @@ func TestWindowConformance(t *testing.T) {
 			skipped++
 			continue
 		}
-		// The exchange is another component's matter: a fifth of the cases go through it.
-		modes := []mode{{"fused", 1, false}, {"fused, crash after every input", 1, true}}
-		if i%5 == 0 {
-			modes = append(modes, mode{"exchanged", 4, false}, mode{"exchanged, crash after every input", 4, true})
+		modes := []mode{fused, crashed}
+		if i%5 == 0 { // the exchange is another component's matter: a fifth of the cases go through it
+			modes = append(modes, exchanged, both)
 		}
-		for _, mode := range modes {
-			t.Run(c.ID+"/"+mode.name, func(t *testing.T) { c.check(t, mode.parallelism, mode.crash) })
+		for _, m := range modes {
+			k := kind{m, c.ends()}
+			runs[k] = append(runs[k], &caseRun{windowCase: c})
 		}
 	}
 	require.LessOrEqual(t, skipped, 1)
+	for k, all := range runs {
+		slices.SortStableFunc(all, func(a, b *caseRun) int { return cmp.Compare(len(a.Input), len(b.Input)) })
+		for of := range slices.Chunk(all, together) {
+			runCases(t, of, k.mode)
+			for _, r := range of {
+				t.Run(r.ID+"/"+k.name, r.check)
+			}
+		}
+	}
 }
 
-func (c *windowCase) check(t *testing.T, parallelism int, crash bool) {
-	src, out, late := flowtest.NewSource[element](), flowtest.NewSink[ticks](), flowtest.NewSink[flow.Late[element]]()
+// caseRun is a run of a case, and what came of it.
+type caseRun struct {
+	*windowCase
+	src  *flowtest.Source[element]
+	out  *flowtest.Sink[ticks]
+	late *flowtest.Sink[flow.Late[element]]
+	// got are the results of each input, and again what came once more behind a crash.
+	got   [][]flow.Record[ticks]
+	again int
+	read  int
+}
+
+// runCases feeds all cases, an input of each at a time.
+func runCases(t *testing.T, of []*caseRun, m mode) {
+	var sources []flowtest.Waiter
+	inputs := 0
+	for _, c := range of {
+		c.src, c.out, c.late = flowtest.NewSource[element](), flowtest.NewSink[ticks](), flowtest.NewSink[flow.Late[element]]()
+		sources = append(sources, c.src)
+		inputs = max(inputs, len(c.Input))
+	}
 	r := flowtest.Start(t, func(opts ...flow.TopologyOption) *flow.Topology {
-		return c.build(src, out, late, append(opts, flow.WithParallelism(parallelism))...)
-	}, src)
-	read, ended := 0, false
-	for i, e := range c.Input {
-		if e.mark() && *e.WM == math.MaxInt64 {
-			r.Flush()
-			ended = true
-		} else {
-			src.FeedRecords("0", e.record())
-			r.Epoch()
+		top := flow.New("conformance", append(opts, flow.WithParallelism(m.parallelism))...)
+		for i, c := range of {
+			c.build(top, fmt.Sprint("-", i), c.src, c.out, c.late)
 		}
-		all := out.Records()
-		require.Equal(t, c.after(i), results(all[read:]), "after input %d: %+v", i, e)
-		read = len(all)
-		if crash && !ended {
+		return top
+	}, sources...)
+	for i := range inputs {
+		fed := false
+		for _, c := range of {
+			if i < len(c.Input) && !(c.ends() && i == len(c.Input)-1) {
+				c.src.FeedRecords("0", c.Input[i].record())
+				fed = true
+			}
+		}
+		if !fed {
+			break
+		}
+		r.Epoch()
+		for _, c := range of {
+			if i < len(c.Input) && !(c.ends() && i == len(c.Input)-1) {
+				c.take()
+			}
+		}
+		if m.crash {
 			r.Crash()
-			require.Len(t, out.Records(), read, "a crash behind a committed epoch repeats nothing")
+			for _, c := range of {
+				c.again += len(c.out.Records()) - c.read
+			}
 		}
 	}
-	if !ended {
+	if !of[0].ends() {
 		r.Stop()
+		return
 	}
-	var got []element
-	for _, l := range late.Values() {
-		got = append(got, l.Value)
+	r.Flush()
+	for _, c := range of {
+		c.take()
 	}
-	require.Equal(t, c.late(t), got, "late")
 }
 
-// late are the elements that were refused.
-func (c *windowCase) late(t *testing.T) (late []element) {
+// take notes what came out of an input.
+func (c *caseRun) take() {
+	all := c.out.Records()
+	c.got = append(c.got, all[c.read:])
+	c.read = len(all)
+}
+
+func (c *caseRun) check(t *testing.T) {
+	require.Len(t, c.got, len(c.Input))
+	for i, e := range c.Input {
+		require.Equal(t, c.after(i), results(c.got[i]), "after input %d: %+v", i, e)
+	}
+	require.Zero(t, c.again, "a crash behind a committed epoch repeats nothing")
+	var late []element
+	for _, l := range c.late.Values() {
+		late = append(late, l.Value)
+	}
+	require.Equal(t, c.tooLate(t), late, "late")
+}
+
+// tooLate are the elements that were refused.
+func (c *windowCase) tooLate(t *testing.T) (late []element) {
 	for _, raw := range c.Late {
 		var e element
 		if raw[0] == '{' {
@@ -271,7 +346,8 @@ func (c *windowCase) late(t *testing.T) (late []element) {
 
 // checkInvalid: sizes that are not positive are refused, and so, in Flink, are offsets of a size or more, which do no harm here.
 func (c *windowCase) checkInvalid(t *testing.T) {
-	top := c.build(flowtest.NewSource[element](), flowtest.NewSink[ticks](), flowtest.NewSink[flow.Late[element]](), flow.WithStore(flowtest.NewStore()))
+	top := flow.New("conformance", flow.WithStore(flowtest.NewStore()))
+	c.build(top, "", flowtest.NewSource[element](), flowtest.NewSink[ticks](), flowtest.NewSink[flow.Late[element]]())
 	a := c.Assigner
 	if a.Kind == "session" && a.GapMs > 0 || a.Kind == "tumbling" && a.SizeMs > 0 || a.Kind == "sliding" && a.SizeMs > 0 && a.SlideMs > 0 {
 		require.NoError(t, top.Validate())
