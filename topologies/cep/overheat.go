@@ -10,7 +10,7 @@ import (
 	"github.com/millrace-stream/millrace/operators/cep"
 )
 
-// OverheatConfig says when a machine is too hot. The zero value has the defaults.
+// OverheatConfig says when a machine is too hot. The zero value has the defaults. Of the three temperatures all must be set, or none.
 type OverheatConfig struct {
 	// Warm is the temperature in °C above which a machine is suspected. Defaults to 80.
 	Warm float64 `yaml:"warm"`
@@ -28,10 +28,11 @@ type OverheatConfig struct {
 }
 
 func (c OverheatConfig) withDefaults() OverheatConfig {
-	return OverheatConfig{
-		Warm: or(c.Warm, 80), Hot: or(c.Hot, 90), Times: or(c.Times, 3), Cooled: or(c.Cooled, 60), Within: or(c.Within, 2*time.Minute),
-		Quiet: or(c.Quiet, 10*time.Minute),
+	if c.Warm == 0 && c.Hot == 0 && c.Cooled == 0 {
+		c.Warm, c.Hot, c.Cooled = 80, 90, 60
 	}
+	c.Times, c.Within, c.Quiet = or(c.Times, 3), or(c.Within, 2*time.Minute), or(c.Quiet, 10*time.Minute)
+	return c
 }
 
 // Overheating says that a machine was warm, then hot, and did not cool down.

@@ -20,6 +20,7 @@ type Config struct {
 	RocketMQ   RocketMQConfig   `yaml:"rocketmq" doc:"What stands between ingest and data."`
 	ClickHouse ClickHouseConfig `yaml:"clickhouse" doc:"Where the results go."`
 	Time       TimeConfig       `yaml:"time" doc:"Event time."`
+	Alarms     AlarmsConfig     `yaml:"alarms" doc:"Alarms by rules and by patterns; without either there are none."`
 	Dedup      DedupConfig      `yaml:"dedup" doc:"Repeated readings."`
 	Store      StoreConfig      `yaml:"store" doc:"Where state is kept."`
 	Epoch      EpochConfig      `yaml:"epoch" doc:"How often results and state become durable, and messages are confirmed."`
@@ -70,6 +71,27 @@ type TimeConfig struct {
 	MaxFutureSkew   time.Duration `yaml:"max_future_skew" min:"1m" max:"8760h" doc:"A reading further ahead of the broker's clock has a bad clock."`
 }
 
+// AlarmsConfig says which alarms there are, and what comes of them.
+type AlarmsConfig struct {
+	Rules           string        `yaml:"rules" doc:"YAML file of rules, which may change while the topology runs; empty: no rules."`
+	RulesEvery      time.Duration `yaml:"rules_every" min:"10ms" max:"1h" doc:"How often that file is looked at."`
+	Patterns        bool          `yaml:"patterns" doc:"Find devices that overheat, and devices that are silent."`
+	Warm            float64       `yaml:"warm" doc:"Overheating begins with a reading above so many °C ..."`
+	Hot             float64       `yaml:"hot" doc:"... goes on with readings above so many ..."`
+	HotReadings     int           `yaml:"hot_readings" min:"1" max:"1000" doc:"... of which there must be so many in a row ..."`
+	Cooled          float64       `yaml:"cooled" doc:"... and is none if a reading is below so many °C ..."`
+	Confirm         time.Duration `yaml:"confirm" min:"1s" max:"24h" doc:"... within this time, after which the alarm comes."`
+	Quiet           time.Duration `yaml:"quiet" min:"1s" max:"168h" doc:"How long no further overheating of a device is told after one."`
+	OverheatCommand string        `yaml:"overheat_command" doc:"What a device is told to do that overheats; empty: nothing."`
+	SilentAfter     time.Duration `yaml:"silent_after" min:"1s" max:"168h" doc:"How long a device must send nothing to be silent."`
+	CommandTopic    string        `yaml:"command_topic" required:"true" doc:"Where commands go to; {device}, {site} and {alarm} stand for those of the alarm."`
+	CommandTTL      time.Duration `yaml:"command_ttl" min:"1s" max:"168h" doc:"How long the ids of commands are remembered, in event time, so that none is sent twice."`
+	CommandExpiry   time.Duration `yaml:"command_expiry" min:"0s" max:"168h" doc:"How long the broker keeps a command for a device that is away, which takes MQTT 5; 0s: for ever, with MQTT 3.1.1."`
+}
+
+// On says whether there are alarms.
+func (c AlarmsConfig) On() bool { return c.Rules != "" || c.Patterns }
+
 // DedupConfig says how repeats are recognised.
 type DedupConfig struct {
 	TTL        time.Duration `yaml:"ttl" min:"1s" max:"48h" doc:"How long ids are remembered, in event time: at least window + lateness."`
@@ -115,6 +137,10 @@ func DefaultConfig() Config {
 		Time: TimeConfig{
 			Window: time.Minute, OutOfOrderness: 10 * time.Second, AllowedLateness: 10 * time.Second, IdleAfter: 30 * time.Second,
 			MaxFutureSkew: 24 * time.Hour,
+		},
+		Alarms: AlarmsConfig{
+			RulesEvery: 5 * time.Second, Warm: 60, Hot: 70, HotReadings: 3, Cooled: 50, Confirm: 2 * time.Minute, Quiet: 10 * time.Minute,
+			SilentAfter: 5 * time.Minute, CommandTopic: "commands/{site}/{device}", CommandTTL: time.Hour,
 		},
 		Dedup: DedupConfig{TTL: 10 * time.Minute, MaxEntries: 20_000_000},
 		Store: StoreConfig{Dir: "iot-state"},
@@ -171,6 +197,7 @@ func (c Config) Validate() error {
 	if strings.ContainsAny(c.MQTT.Group, "/+#\x00") {
 		bad("mqtt.group", "%q must not contain /, + or #", c.MQTT.Group)
 	}
+	c.Alarms.validate(c, bad)
 	s := c.Simulate
 	if sum := s.Duplicates + s.Malformed + s.Late + s.Invalid; sum > 0.9 {
 		bad("simulate.duplicates", "the shares of duplicates, malformed, late and invalid readings add up to %.2f: at most 0.9", sum)

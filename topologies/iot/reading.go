@@ -64,15 +64,15 @@ func (r Reading) Valid() bool {
 // Heartbeat tells whether the message only says that the device is alive.
 func (r Reading) Heartbeat() bool { return r.Kind == KindHeartbeat }
 
-// Placed is a reading with what is known about the device's site.
+// Placed is a reading with what is known about the device's site. Rules name its fields as the tags do.
 type Placed struct {
-	DeviceID    string
-	Site        string
-	Region      string
-	TS          int64
-	Seq         int64
-	Temperature float64
-	Humidity    float64
+	DeviceID    string  `json:"deviceId"`
+	Site        string  `json:"site"`
+	Region      string  `json:"region"`
+	TS          int64   `json:"ts"`
+	Seq         int64   `json:"seq"`
+	Temperature float64 `json:"temperature"`
+	Humidity    float64 `json:"humidity"`
 }
 
 // At is the reading's event time.

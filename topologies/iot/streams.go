@@ -47,12 +47,15 @@ func place(r Reading, site Site, found bool) (Placed, error) {
 	}, nil
 }
 
-// PerMinute drops repeats and aggregates the temperatures of each device and minute of event time. Readings that come when their minute
-// is closed are in Late.
-func PerMinute(placed flow.Stream[Placed], name string, cfg Config) operators.Windowed[string, Placed, Minute] {
-	byDevice := flow.KeyBy(placed, Placed.Device)
-	fresh := operators.Dedup(byDevice, name+"/dedup", Placed.EventID, cfg.Dedup.TTL, operators.MaxEntries(cfg.Dedup.MaxEntries))
-	return operators.Window(fresh, name+"/window", window.Tumbling(cfg.Time.Window), perMinute(), window.AllowedLateness(cfg.Time.AllowedLateness))
+// Fresh keys readings by device and drops repeats.
+func Fresh(placed flow.Stream[Placed], name string, cfg DedupConfig) flow.KeyedStream[string, Placed] {
+	return operators.Dedup(flow.KeyBy(placed, Placed.Device), name, Placed.EventID, cfg.TTL, operators.MaxEntries(cfg.MaxEntries))
+}
+
+// PerMinute aggregates the temperatures of each device and minute of event time. Readings that come when their minute is closed are
+// in Late.
+func PerMinute(fresh flow.KeyedStream[string, Placed], name string, cfg TimeConfig) operators.Windowed[string, Placed, Minute] {
+	return operators.Window(fresh, name, window.Tumbling(cfg.Window), perMinute(), window.AllowedLateness(cfg.AllowedLateness))
 }
 
 func perMinute() agg.Aggregate[Placed, Minute] {

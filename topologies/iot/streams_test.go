@@ -34,7 +34,7 @@ func setup(t *testing.T, mode flow.Replay) *bundle {
 		t := flow.New("iot", opts...)
 		cfg := DefaultConfig()
 		clean := Clean(Accepted(flow.From(t, "readings", b.src), "accepted"), "clean", Sites(), cfg.Time)
-		minutes := PerMinute(clean, "per-minute", cfg)
+		minutes := PerMinute(Fresh(clean, "per-minute/dedup", cfg.Dedup), "per-minute/window", cfg.Time)
 		flow.To(minutes, "minutes", b.minutes)
 		flow.To(minutes.Late(), "late", b.late)
 		flow.To(clean.BadClock(), "bad-clock", b.badClock)
@@ -176,8 +176,8 @@ func TestDDL(t *testing.T) {
 	t.Parallel()
 	statements, err := DDL()
 	require.NoError(t, err)
-	require.Len(t, statements, 5)
-	for i, table := range []string{TableMinutes, TableLate, TableBadClock, TableInvalid, TableDeadLetters} {
+	require.Len(t, statements, 6)
+	for i, table := range []string{TableMinutes, TableLate, TableBadClock, TableInvalid, TableAlarms, TableDeadLetters} {
 		require.Contains(t, statements[i], "CREATE TABLE IF NOT EXISTS `"+table+"`")
 		require.Equal(t, table != TableDeadLetters, strings.Contains(statements[i], "ReplacingMergeTree(version)"))
 	}

@@ -17,6 +17,7 @@ const (
 	TableLate        = "late"
 	TableBadClock    = "bad_clock"
 	TableInvalid     = "invalid"
+	TableAlarms      = "alarms"
 	TableDeadLetters = "dead_letters"
 )
 
@@ -45,6 +46,24 @@ type EventRow struct {
 	Reason      string    `ch:"reason"`
 }
 
+// AlarmRow is a row of alarms: one raising, update or clearing of an alarm. Those of one alarm have its id.
+type AlarmRow struct {
+	Device      string    `ch:"device"`
+	ID          string    `ch:"id"`
+	Rule        string    `ch:"rule,LowCardinality(String)"`
+	State       string    `ch:"state,LowCardinality(String)"`
+	Severity    string    `ch:"severity,LowCardinality(String)"`
+	Message     string    `ch:"message"`
+	Reason      string    `ch:"reason,LowCardinality(String)"`
+	Site        string    `ch:"site,LowCardinality(String)"`
+	Region      string    `ch:"region,LowCardinality(String)"`
+	Temperature float64   `ch:"temperature"`
+	Humidity    float64   `ch:"humidity"`
+	Since       time.Time `ch:"since,DateTime64(3, 'UTC')"`
+	At          time.Time `ch:"at,DateTime64(3, 'UTC')"`
+	Command     string    `ch:"command"`
+}
+
 func minuteRow(w window.Result[string, Minute]) MinuteRow {
 	m := w.Value
 	return MinuteRow{Device: w.Key, Minute: w.Start, Site: m.Site, Region: m.Region, Count: m.Count, Avg: m.Avg, Min: m.Min, Max: m.Max}
@@ -68,6 +87,13 @@ func invalidRow(r Reading) EventRow {
 	}
 }
 
+func alarmRow(a Alarm) AlarmRow {
+	return AlarmRow{
+		Device: a.Device, ID: a.ID, Rule: a.Rule, State: a.State.String(), Severity: a.Severity, Message: a.Message, Reason: a.Reason,
+		Site: a.Site, Region: a.Region, Temperature: a.Temperature, Humidity: a.Humidity, Since: a.Since, At: a.At, Command: a.Command,
+	}
+}
+
 // DDL is the statements that make the tables, in their order.
 func DDL() ([]string, error) {
 	minutes, err0 := clickhouse.DDL[MinuteRow](TableMinutes, clickhouse.Replacing(versionColumn), clickhouse.OrderBy("device", "minute"),
@@ -77,6 +103,8 @@ func DDL() ([]string, error) {
 		sql, err := clickhouse.DDL[EventRow](table, clickhouse.Replacing(versionColumn), clickhouse.OrderBy("device", "seq"))
 		statements, errs = append(statements, sql), append(errs, err)
 	}
+	alarms, err := clickhouse.DDL[AlarmRow](TableAlarms, clickhouse.Replacing(versionColumn), clickhouse.OrderBy("device", "id", "at", "state", "reason"))
+	statements, errs = append(statements, alarms), append(errs, err)
 	letters, err := clickhouse.DDL[clickhouse.DeadLetterRow](TableDeadLetters, clickhouse.OrderBy("topology", "node", "at"))
 	return append(statements, letters), errors.Join(append(errs, err)...)
 }

@@ -4,7 +4,9 @@ import (
 	"fmt"
 
 	"github.com/millrace-stream/millrace/flow"
+	"github.com/millrace-stream/millrace/flow/codec"
 	"github.com/millrace-stream/millrace/sinks/clickhouse"
+	mqttsink "github.com/millrace-stream/millrace/sinks/mqtt"
 	rocketmqsink "github.com/millrace-stream/millrace/sinks/rocketmq"
 	"github.com/millrace-stream/millrace/sources/mqtt"
 	rocketmqsource "github.com/millrace-stream/millrace/sources/rocketmq"
@@ -38,13 +40,25 @@ func Data(cfg Config, ch *clickhouse.Conn, opts ...flow.TopologyOption) *flow.To
 // results is what both ways end with.
 func results(t *flow.Topology, accepted flow.Stream[Reading], cfg Config, ch *clickhouse.Conn) {
 	clean := Clean(accepted, "clean", Sites(), cfg.Time)
-	minutes := PerMinute(clean, "per-minute", cfg)
+	fresh := Fresh(clean, "per-minute/dedup", cfg.Dedup)
+	minutes := PerMinute(fresh, "per-minute/window", cfg.Time)
 	last := []clickhouse.Option{clickhouse.Version(versionColumn), clickhouse.MaxRows(cfg.ClickHouse.FlushRows)}
 	flow.To(minutes, "device-minute", clickhouse.Sink(ch, TableMinutes, minuteRow, last...))
 	flow.To(minutes.Late(), "late", clickhouse.Sink(ch, TableLate, lateRow, last...))
 	flow.To(clean.BadClock(), "bad-clock", clickhouse.Sink(ch, TableBadClock, badClockRow, last...))
 	flow.To(clean.Invalid(), "invalid", clickhouse.Sink(ch, TableInvalid, invalidRow, last...))
+	if cfg.Alarms.On() {
+		alarms(fresh, cfg, ch, last)
+	}
 	deadLetters(t, ch)
+}
+
+// alarms is the branch of alarms: into their table, and as commands to the devices.
+func alarms(fresh flow.KeyedStream[string, Placed], cfg Config, ch *clickhouse.Conn, last []clickhouse.Option) {
+	all := Alarms(fresh, "alarms", cfg.Alarms)
+	flow.To(all, "alarms/table", clickhouse.Sink(ch, TableAlarms, alarmRow, last...))
+	commands := Commands(all, "alarms/commands", cfg.Alarms)
+	flow.To(commands.Unkeyed(), "alarms/mqtt", mqttsink.Sink(cfg.commands(), cfg.Alarms.topic, codec.JSON[Command]()))
 }
 
 func deadLetters(t *flow.Topology, ch *clickhouse.Conn) {
@@ -71,6 +85,15 @@ func (c RocketMQConfig) source() rocketmqsource.Config {
 
 func (c RocketMQConfig) sink() rocketmqsink.Config {
 	return rocketmqsink.Config{Connection: c.Connection(), Topic: c.Topic}
+}
+
+// commands is how devices are reached.
+func (c Config) commands() mqttsink.Config {
+	to := mqttsink.Config{Brokers: []string{c.MQTT.Broker}, Username: c.MQTT.Username, Password: mqttsink.Secret(c.MQTT.Password.Reveal())}
+	if c.Alarms.CommandExpiry > 0 {
+		to.Protocol, to.MessageExpiry = mqttsink.V5, c.Alarms.CommandExpiry
+	}
+	return to
 }
 
 // Connection is what source and sink share.
