@@ -18,6 +18,7 @@ import (
 
 // On a broker that may be killed.
 func TestBrokerKilledWhileSendingAndReading(t *testing.T) {
+	t.Parallel()
 	set := services.Isolated(t, services.Options{}, services.RocketBroker)
 	t.Run("killed while reading", func(t *testing.T) { brokerKilledWhileSendingAndReading(t, set) })
 	t.Run("killed under a topology", func(t *testing.T) { brokerKilledUnderATopology(t, set) })

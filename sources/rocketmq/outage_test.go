@@ -199,6 +199,7 @@ func TestTopicCreatedAgainStopsTheQueueWithTheCure(t *testing.T) {
 
 // What the broker deleted before it was read is a gap that must not pass in silence.
 func TestDeletedMessagesAreCountedAsLostByRetention(t *testing.T) {
+	t.Parallel()
 	set := services.Isolated(t, services.Options{BrokerConf: map[string]string{
 		"mappedFileSizeCommitLog": "1048576", "mappedFileSizeConsumeQueue": "6000", "fileReservedTime": "0", "maxMessageSize": "500000",
 		"deleteWhen": "00;01;02;03;04;05;06;07;08;09;10;11;12;13;14;15;16;17;18;19;20;21;22;23", "cleanResourceInterval": "200",
