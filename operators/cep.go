@@ -45,7 +45,7 @@ func CEP[K comparable, T, R any](s flow.KeyedStream[K, T], name string, p cep.Pa
 		b.cfg.Traits.Horizon = prog.Within()
 	}
 	if b.cfg.Clock {
-		out := flow.ApplyKeyed[K, T, R](s, name, func() *clockPatterns[K, T, R] { return &clockPatterns[K, T, R]{patterns: b.make()} }, flow.With(b.cfg))
+		out := flow.ApplyKeyed[K, T, R](s, name, func() *clockPatterns[K, T, R] { return &clockPatterns[K, T, R]{p: b.make()} }, flow.With(b.cfg))
 		return Matched[K, T, R]{out, b.almost, b.late}
 	}
 	return Matched[K, T, R]{flow.ApplyKeyed[K, T, R](s, name, b.make, flow.With(b.cfg)), b.almost, b.late}

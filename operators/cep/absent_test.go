@@ -135,3 +135,35 @@ func TestBeginAbsentThenSteps(t *testing.T) {
 	require.Empty(t, l.ends())
 	require.Equal(t, list("a @23", "b @27"), sorted(l.almost.Next()), "a's beat at 8 and b's at 12 began new silences")
 }
+
+// Each number of repetitions reached goes on to the absence, which is counted from the last of them.
+func TestAbsentBehindARepetition(t *testing.T) {
+	t.Parallel()
+	p := cep.Begin("up", is("x")).FollowedBy("noise", is("z"), cep.OneOrMore()).Absent("down", 5*time.Second, is("y"))
+	got, _ := gives(t, p, "a:x1@1 a:z2@2 a:z3@4 b:x1@1 b:z2@2 b:y3@3 b:z4@4 c:x1@1 c:y2@10")
+	require.Equal(t, list("a up=x1 noise=z2 @7", "a up=x1 noise=z2,z3 @9", "b up=x1 noise=z2,z4 @9"), got, "b's y ends the absence behind z2, not the repetition")
+
+	p = cep.Begin("up", is("x"), cep.OneOrMore(), cep.Greedy()).Absent("up again", 3*time.Second, is("x")).AfterMatch(cep.SkipPastLast())
+	got, _ = gives(t, p, "a:x1@1 a:x2@2 a:w3@3 a:x4@4 a:x5@9")
+	require.Equal(t, list("a up=x1,x2,x4 @7", "a up=x5 @12"), got, "a session")
+}
+
+func TestAbsentBehindAnOptionalStep(t *testing.T) {
+	t.Parallel()
+	p := cep.Begin("x", is("x")).FollowedBy("maybe", is("m"), cep.Optional()).Absent("y", 5*time.Second, is("y")).FollowedBy("z", is("z"), cep.Optional())
+	got, _ := gives(t, p, "a:x1@1 a:m2@2 b:x1@1 b:z3@20 c:x1@1 c:m2@3 c:y3@4 d:x1@1 d:y2@2 d:m3@3")
+	require.Equal(t, list("a x=x1 @6", "a x=x1 maybe=m2 @7", "b x=x1 @6", "b x=x1 z=z3 @20", "d x=x1 maybe=m3 @8"), got)
+
+	// An absence behind another one, with an optional step between.
+	p = cep.BeginAbsent("beat", 2*time.Second, is("b")).FollowedBy("maybe", is("m"), cep.Optional()).Absent("y", 3*time.Second, is("y"))
+	got, _ = gives(t, p, "a:b1@1 a:m2@4 c:b1@1 c:y2@4 d:w1@99")
+	require.Equal(t, list("a @6", "a maybe=m2 @7"), got)
+}
+
+// In a group an absence may stand behind a step, and the group repeats.
+func TestAbsentInAGroup(t *testing.T) {
+	t.Parallel()
+	quiet := cep.Begin("x", is("x")).Absent("y", 2*time.Second, is("y"))
+	got, _ := gives(t, cep.BeginGroup(quiet, cep.Times(2)).FollowedBy("end", is("e")), "a:x1@1 a:x2@4 a:e3@5 a:e4@7 b:x1@1 b:y2@2 b:x3@4 b:e4@7")
+	require.Equal(t, list("a x=x1,x2 end=e4 @7"), got)
+}

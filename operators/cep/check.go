@@ -86,13 +86,16 @@ func (c *checker[T]) stages(stages []nfa.Stage[T], top bool) {
 		case s.Greedy && s.Inner == nfa.AnySkip:
 			c.add(name+": Greedy with AllowCombinations", "choose one")
 		}
+		if s.Kind == nfa.Absence && i > 0 {
+			c.beforeAbsence(stages, i, top)
+		}
 		if s.Optional && i > 0 && stages[i-1].Greedy {
 			c.add(fmt.Sprintf("%s: an optional step after %s, which is greedy", name, label(&stages[i-1])), "make one of them neither")
 		}
 		if s.Until != nil && (!s.Repeats || s.Max > 0) {
 			c.add(name+": Until on a step whose number of repetitions is bounded", "use it with cep.OneOrMore or cep.TimesOrMore")
 		}
-		if s.Gap > 0 && !s.Repeats {
+		if s.Gap > 0 && !s.Repeats && s.Kind != nfa.Group {
 			c.add(name+": Gap on a step that comes once", "use cep.WithinPrevious")
 		}
 		for _, d := range []struct {
@@ -103,7 +106,13 @@ func (c *checker[T]) stages(stages []nfa.Stage[T], top bool) {
 				c.add(fmt.Sprintf("%s: its %s is longer than Within(%v)", name, d.name, c.pattern.Within), "make it shorter, or leave it out")
 			}
 		}
-		if s.Bound > 0 && (s.Repeats || i == 0 && top) {
+		switch {
+		case s.Kind == nfa.Group && s.Bound > 0:
+			c.add(name+": WithinPrevious on a group", "set it on its first step")
+		case s.Kind == nfa.Group && s.Gap > 0:
+			c.add(name+": Gap on a group", "bound its steps by Gap and WithinPrevious")
+		}
+		if s.Kind != nfa.Group && s.Bound > 0 && (s.Repeats || i == 0 && top) {
 			c.add(name+": WithinPrevious on a step that repeats or has none before it", "use cep.Gap for repetitions")
 		}
 		if len(s.Stages) > 0 {
@@ -112,6 +121,23 @@ func (c *checker[T]) stages(stages []nfa.Stage[T], top bool) {
 		if s.Kind == nfa.Group && s.Stages[len(s.Stages)-1].Link == nfa.NotFollowed {
 			c.add(fmt.Sprintf("%s ends with NotFollowedBy, which holds until a step behind it", name), "put it behind the group")
 		}
+	}
+}
+
+// beforeAbsence checks what an absence stands behind.
+func (c *checker[T]) beforeAbsence(stages []nfa.Stage[T], i int, top bool) {
+	name := label(&stages[i])
+	for i--; i >= 0; i-- {
+		switch s := &stages[i]; {
+		case s.Link == nfa.NotNext || s.Link == nfa.NotFollowed:
+			c.add(fmt.Sprintf("%s: an absence behind %s, a NOT step that no step ends before it", name, label(s)), "put both conditions into the absence, or a step between")
+			return
+		case !s.Optional:
+			return
+		}
+	}
+	if top {
+		c.add(name+": an absence with nothing before it that must come", "make a step before it come, or begin with cep.BeginAbsent")
 	}
 }
 

@@ -74,7 +74,7 @@ func choice[T any](kind string, k nfa.Kind, steps []Pattern[T]) (p Pattern[T]) {
 	all := nfa.Stage[T]{Kind: k}
 	for _, s := range steps {
 		p.problems = append(p.problems, s.problems...)
-		if len(s.p.Stages) != 1 || s.p.Stages[0].Kind != nfa.Single || s.p.Stages[0].Repeats || s.p.Stages[0].Optional || s.p.Within != 0 {
+		if len(s.p.Stages) != 1 || s.p.Stages[0].Kind != nfa.Single || s.p.Stages[0].Repeats || s.p.Stages[0].Optional || s.p.Stages[0].Bound != 0 || s.p.Within != 0 {
 			p.problem(kind+" takes steps without quantifiers, each as a pattern of its own, like cep.Begin(name, cep.Where(…))", "put quantifiers on the group that it is in")
 			continue
 		}

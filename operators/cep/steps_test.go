@@ -214,3 +214,13 @@ func TestLateEvents(t *testing.T) {
 	require.Equal(t, list("a x2: the watermark has reached its time, and what comes before it in order of time is decided", "a x3: the watermark has reached its time, and what comes before it in order of time is decided"), sorted(l.late.Values()))
 	require.EqualValues(t, 2, l.counter("late"))
 }
+
+// A group whose steps may all be left out, and which repeats, comes to an end.
+func TestAGroupThatCanBeEmpty(t *testing.T) {
+	t.Parallel()
+	maybe := cep.Begin("x", is("x"), cep.Optional()).FollowedBy("y", is("y"), cep.Optional())
+	got, _ := gives(t, cep.Begin("s", is("s")).FollowedByGroup(maybe, cep.OneOrMore()).FollowedBy("e", is("e")).AfterMatch(cep.SkipToNext()), "a:s1@1 a:x2@2 a:y3@3 a:e4@4")
+	require.NotEmpty(t, got)
+	got, _ = gives(t, cep.Begin("s", is("s")).FollowedByGroup(maybe, cep.OneOrMore()).Absent("e", time.Second, is("e")).AfterMatch(cep.SkipToNext()), "a:s1@1 a:x2@2 a:y3@3 a:w4@9")
+	require.NotEmpty(t, got)
+}

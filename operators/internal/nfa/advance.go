@@ -106,6 +106,19 @@ func (m *Machine[T]) pass(p partial[T], now flow.Timestamp, out Emit[T]) error {
 				return nil
 			}
 		}
+		if p.due != flow.None && m.nodes[p.node].kind == normal {
+			var err error
+			m.absences(p.node, nil, func(n int32) {
+				q := p
+				q.node, q.due, q.fresh = n, flow.None, true
+				if err == nil {
+					err = m.pass(q, now, out)
+				}
+			})
+			if err != nil {
+				return err
+			}
+		}
 		p.due = flow.None
 		at, completes := m.deadline(&p)
 		switch {

@@ -37,10 +37,27 @@ func Compile[T any](p Pattern[T]) *Program[T] {
 		c.stepwise = c.stepwise || n.kind == absent
 	}
 	c.timed = c.timed || p.Within > 0
+	for n := range c.nodes {
+		c.cyclic = c.cyclic || c.comesBack(int32(n), int32(n), map[int32]bool{})
+	}
 	if p.Target != "" {
 		c.target = int32(slices.Index(c.stages, p.Target))
 	}
 	return c.Program
+}
+
+// comesBack tells whether a way without an event leads from a node to another.
+func (p *Program[T]) comesBack(n, to int32, seen map[int32]bool) bool {
+	for _, e := range p.nodes[n].edges {
+		if e.action != proceed || seen[e.to] {
+			continue
+		}
+		seen[e.to] = true
+		if e.to == to || p.comesBack(e.to, to, seen) {
+			return true
+		}
+	}
+	return false
 }
 
 // compiler builds a program.

@@ -2,6 +2,7 @@ package nfa
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -60,7 +61,16 @@ func (p *Program[T]) label(n int32) string {
 	case x.kind == pending:
 		return fmt.Sprintf("no %s until the time is up", p.stages[x.stage])
 	case x.stage < 0:
-		return "go on"
+		var names []string
+		for _, e := range x.edges {
+			if e.action == take && !slices.Contains(names, p.stages[e.stage]) {
+				names = append(names, p.stages[e.stage])
+			}
+		}
+		if len(names) == 0 {
+			return "go on"
+		}
+		return "wait for " + strings.Join(names, " or ")
 	case x.bound > 0:
 		return fmt.Sprintf("wait for %s, at most %v", p.stages[x.stage], time.Duration(x.bound))
 	}

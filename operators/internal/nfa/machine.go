@@ -50,6 +50,9 @@ type Match[T any] struct {
 
 // Each calls f for each event in order, with the number of its stage.
 func (m Match[T]) Each(f func(stage int, e *Event[T])) {
+	if m.last == nil {
+		return
+	}
 	m.m.path = m.m.path[:0]
 	for l := m.last; l != nil; l = l.prev {
 		m.m.path = append(m.m.path, l)
@@ -107,6 +110,7 @@ type Machine[T any] struct {
 	none    partial[T] // at the start
 
 	stack   []int32
+	onPath  []bool // nodes that a walk without an event has come through
 	edges   []found
 	kids    []partial[T]
 	next    []partial[T]
@@ -122,7 +126,7 @@ type found struct {
 
 // NewMachine makes a machine for a program.
 func NewMachine[T any](p *Program[T]) *Machine[T] {
-	m := &Machine[T]{Program: p, memo: make([]uint64, len(p.leaves)), targets: map[string]int32{}, none: partial[T]{node: p.start, due: flow.None}}
+	m := &Machine[T]{Program: p, memo: make([]uint64, len(p.leaves)), onPath: make([]bool, len(p.nodes)), targets: map[string]int32{}, none: partial[T]{node: p.start, due: flow.None}}
 	for i, name := range p.stages {
 		m.targets[name] = int32(i)
 	}
@@ -252,6 +256,9 @@ func (a id) compare(b id) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compa
 func (m *Machine[T]) follow(p *partial[T]) (stopped, any bool) {
 	m.askedOf++
 	m.edges = m.edges[:0]
+	if m.cyclic {
+		return m.walk(p.node, p)
+	}
 	m.stack = append(m.stack[:0], p.node)
 	for len(m.stack) > 0 {
 		n := m.stack[len(m.stack)-1]
@@ -262,9 +269,11 @@ func (m *Machine[T]) follow(p *partial[T]) (stopped, any bool) {
 			}
 			switch e.action {
 			case proceed:
-				if m.nodes[e.to].kind == stop {
+				switch m.nodes[e.to].kind {
+				case stop:
 					stopped = true
-				} else {
+				case absent: // it began with the event before, in a partial match of its own
+				default:
 					m.stack = append(m.stack, e.to)
 				}
 			case take:
@@ -273,6 +282,29 @@ func (m *Machine[T]) follow(p *partial[T]) (stopped, any bool) {
 			case ignore:
 				m.edges = append(m.edges, found{e, n})
 			}
+		}
+	}
+	return stopped, any || stopped
+}
+
+// walk is follow for programs in which a way without an event may come back to where it was: a group that repeats, all of whose steps may be
+// left out.
+func (m *Machine[T]) walk(n int32, p *partial[T]) (stopped, any bool) {
+	m.onPath[n] = true
+	defer func() { m.onPath[n] = false }() // a condition may panic
+	for _, e := range m.nodes[n].edges {
+		if !m.holds(e.when, p) {
+			continue
+		}
+		switch kind := m.nodes[e.to].kind; {
+		case e.action != proceed:
+			any = any || e.action == take
+			m.edges = append(m.edges, found{e, n})
+		case kind == stop:
+			stopped = true
+		case kind != absent && !m.onPath[e.to]:
+			s, a := m.walk(e.to, p)
+			stopped, any = stopped || s, any || a
 		}
 	}
 	return stopped, any || stopped
@@ -303,11 +335,19 @@ func (m *Machine[T]) step(p *partial[T]) (changed bool) {
 				kid.node = -1
 				m.kids = append(m.kids, kid)
 			}
+			if m.stepwise {
+				m.absences(e.to, p, func(n int32) {
+					kid.node = n
+					m.kids = append(m.kids, kid)
+				})
+			}
 		case !begins:
 			kid := *p
 			kid.node = e.to
 			m.kids = append(m.kids, kid)
-			m.tell("waits", m.nodes[e.to].stage, &kid)
+			if !stopped {
+				m.tell("waits", m.nodes[e.to].stage, &kid)
+			}
 		}
 	}
 	heir := begins
@@ -337,6 +377,13 @@ func (m *Machine[T]) step(p *partial[T]) (changed bool) {
 
 // endsAt tells whether the end can be reached from a node without a further event.
 func (m *Machine[T]) endsAt(n int32, p *partial[T]) bool {
+	if m.cyclic {
+		if m.onPath[n] {
+			return false
+		}
+		m.onPath[n] = true
+		defer func() { m.onPath[n] = false }()
+	}
 	for _, e := range m.nodes[n].edges {
 		if e.action == proceed && m.holds(e.when, p) {
 			if m.nodes[e.to].kind == final || m.endsAt(e.to, p) {
@@ -345,6 +392,25 @@ func (m *Machine[T]) endsAt(n int32, p *partial[T]) bool {
 		}
 	}
 	return false
+}
+
+// absences calls f for the absences that begin with an event that leads to a node, besides the node itself. p is the partial match that took
+// it, nil where time led there and no event is in work.
+func (m *Machine[T]) absences(n int32, p *partial[T], f func(n int32)) {
+	if m.onPath[n] {
+		return
+	}
+	m.onPath[n] = true
+	defer func() { m.onPath[n] = false }()
+	for _, e := range m.nodes[n].edges {
+		switch {
+		case e.action != proceed || m.nodes[e.to].kind == stop || p != nil && !m.holds(e.when, p):
+		case m.nodes[e.to].kind == absent:
+			f(e.to)
+		default:
+			m.absences(e.to, p, f)
+		}
+	}
 }
 
 func (m *Machine[T]) trace(what string, p *partial[T]) {

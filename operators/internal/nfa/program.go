@@ -23,7 +23,9 @@ type Program[T any] struct {
 	timed bool
 	// stepwise: there are absences.
 	stepwise bool
-	print    string
+	// cyclic: there is a way from a node to itself without an event.
+	cyclic bool
+	print  string
 }
 
 // lead is an absence at the start: the start node is then where a partial match is after it.
