@@ -3,6 +3,7 @@ package harness
 import (
 	"cmp"
 	"fmt"
+	"image/color"
 	"os"
 	"path/filepath"
 	"slices"
@@ -105,7 +106,7 @@ func chart(file, title, unit string, rs []Result, of func(*Run) (float64, bool))
 			continue
 		}
 		slices.Sort(v)
-		vs, names = append(vs, v[len(v)/2]), append(names, rs[i].Scenario)
+		vs, names = append(vs, v[len(v)/2]), append(names, "  "+rs[i].Scenario)
 	}
 	if len(vs) == 0 {
 		return false, nil
@@ -118,10 +119,12 @@ func chart(file, title, unit string, rs []Result, of func(*Run) (float64, bool))
 	if err != nil {
 		return false, err
 	}
-	bars.Horizontal = true
+	bars.Horizontal, bars.Color = true, color.RGBA{R: 0x3b, G: 0x6e, B: 0xa5, A: 0xff}
+	bars.LineStyle.Width = 0
 	p.Add(bars)
 	p.NominalY(names...)
-	p.X.Min = 0
+	p.X.Min, p.X.Max = 0, slices.Max(vs)*1.08
+	p.Y.Padding, p.X.Padding = vg.Points(6), vg.Points(6)
 	height := vg.Length(len(vs))*vg.Points(20) + vg.Points(80)
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return false, err
