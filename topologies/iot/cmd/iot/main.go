@@ -27,12 +27,13 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// The first signal stops cleanly; then the default comes back, so that a second one ends the process at once.
 	context.AfterFunc(ctx, stop)
-	os.Exit(run(ctx, os.Args[1:], environment{environ: os.Environ(), stdout: os.Stdout, stderr: os.Stderr}))
+	os.Exit(run(ctx, os.Args[1:], environment{environ: os.Environ(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}))
 }
 
 // environment is what a command sees of the world.
 type environment struct {
 	environ        []string
+	stdin          io.Reader
 	stdout, stderr io.Writer
 }
 
@@ -41,6 +42,8 @@ type command struct {
 	name, summary, help string
 	// keys are settings with a flag of their own: flag name to key.
 	keys [][2]string
+	// args are the names of its arguments that are no flags.
+	args []string
 	// quiet commands log warnings only, unless -v is given.
 	quiet bool
 	// run adds flags that are no settings and returns what runs when all are read.
@@ -50,14 +53,15 @@ type command struct {
 // call is one run of a command.
 type call struct {
 	environment
-	cfg iot.Config
-	log *slog.Logger
+	args []string
+	cfg  iot.Config
+	log  *slog.Logger
 }
 
 func commands() []command {
 	return []command{
 		demoCommand(), simulateCommand(), allCommand(), ingestCommand(), dataCommand(), checkCommand(), tablesCommand(),
-		graphCommand(), configCommand(),
+		rulesCommand(), graphCommand(), configCommand(),
 	}
 }
 
@@ -141,7 +145,8 @@ func (c command) execute(ctx context.Context, args []string, env environment) er
 		})
 	}
 	do := c.run(fs)
-	if err := fs.Parse(args); errors.Is(err, flag.ErrHelp) {
+	given, err := parse(fs, args)
+	if errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintf(env.stdout, "iot %s: %s\n\n%s\n\nFlags:\n", c.name, c.summary, strings.TrimSpace(c.help))
 		fs.SetOutput(env.stdout)
 		fs.PrintDefaults()
@@ -149,8 +154,11 @@ func (c command) execute(ctx context.Context, args []string, env environment) er
 	} else if err != nil {
 		return fmt.Errorf("%w: %w; see iot help %s", errUsage, err, c.name)
 	}
-	if fs.NArg() > 0 {
-		return fmt.Errorf("%w: unexpected argument %q; see iot help %s", errUsage, fs.Arg(0), c.name)
+	switch want := len(c.args); {
+	case len(given) > want:
+		return fmt.Errorf("%w: unexpected argument %q; see iot help %s", errUsage, given[want], c.name)
+	case len(given) < want:
+		return fmt.Errorf("%w: %s is missing: iot %s %s; see iot help %s", errUsage, c.args[len(given)], c.name, strings.Join(c.args, " "), c.name)
 	}
 	cfg, err := iot.LoadConfig(*file, env.environ, set...)
 	if err != nil {
@@ -164,5 +172,18 @@ func (c command) execute(ctx context.Context, args []string, env environment) er
 		level = slog.LevelWarn
 	}
 	log := slog.New(slog.NewTextHandler(env.stderr, &slog.HandlerOptions{Level: level}))
-	return do(ctx, &call{environment: env, cfg: cfg, log: log})
+	return do(ctx, &call{environment: env, args: given, cfg: cfg, log: log})
+}
+
+// parse reads flags and what stands between them.
+func parse(fs *flag.FlagSet, args []string) (given []string, err error) {
+	for {
+		if err := fs.Parse(args); err != nil {
+			return nil, err
+		}
+		if args = fs.Args(); len(args) == 0 {
+			return given, nil
+		}
+		given, args = append(given, args[0]), args[1:]
+	}
 }
