@@ -43,14 +43,15 @@ func (c *clockPatterns[K, T, R]) Process(ctx context.Context, key K, r *flow.Rec
 		c.p.counted()
 	}
 	c.again = false
-	err := c.p.emit(ctx, out)
-	switch {
-	case flow.IsTransient(err):
-		c.again = true
-	case err != nil:
-		clear(c.p.found)
-		c.p.found = c.p.found[:0]
+	n, err := c.p.give(ctx, out)
+	if c.again = flow.IsTransient(err); c.again {
+		return err // what is out is taken back with the record
 	}
+	if err == nil {
+		c.p.rt.Count("matches", int64(n))
+	}
+	clear(c.p.found)
+	c.p.found = c.p.found[:0]
 	return err
 }
 

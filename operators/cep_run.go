@@ -392,24 +392,30 @@ func steps[T any](m nfa.Match[T], names []string) (s []cep.Events[T]) {
 
 // emit gives the user's function what was found. A match that it refuses for now stays.
 func (p *patterns[K, T, R]) emit(ctx context.Context, out *flow.Output[R]) error {
-	for i := range p.found {
-		m := &p.found[i]
+	if len(p.found) == 0 {
+		return nil
+	}
+	n, err := p.give(ctx, out)
+	p.found = slices.Delete(p.found, 0, n)
+	p.rt.Count("matches", int64(n))
+	return err
+}
+
+// give is emit that leaves what was found, and tells how much of it is out.
+func (p *patterns[K, T, R]) give(ctx context.Context, out *flow.Output[R]) (n int, err error) {
+	for ; n < len(p.found); n++ {
+		m := &p.found[n]
 		r, err := p.f(ctx, *m)
 		if err != nil {
-			err = fmt.Errorf("match of key %v at %v: %w", m.Key, m.Time, err)
-			p.found = slices.Delete(p.found, 0, i)
-			return err
+			return n, fmt.Errorf("match of key %v at %v: %w", m.Key, m.Time, err)
 		}
 		at := m.Time
 		if at == flow.EndOfTime { // nothing is at the end of time
 			at = max(m.End, p.before.Add(1))
 		}
 		*out.Next(at, nil) = r
-		p.rt.Count("matches", 1)
 	}
-	clear(p.found)
-	p.found = p.found[:0]
-	return nil
+	return n, nil
 }
 
 func (p *patterns[K, T, R]) traced(key flow.Slot) bool {

@@ -55,19 +55,17 @@ type versions struct {
 
 // Open implements flow.Opener.
 func (p *patternSet[K, T, R]) Open(ctx context.Context, rt flow.Runtime) error {
-	if err := flow.OpenKeys(rt, &p.keys); err != nil {
+	if err := p.patterns.Open(ctx, rt); err != nil {
 		return err
 	}
 	if err := flow.OpenShared(rt, "in-force", &p.inForce); err != nil {
-		return err
-	}
-	if err := p.patterns.Open(ctx, rt); err != nil {
 		return err
 	}
 	p.switchOver()
 	rt.AtEpoch(func() {
 		if len(p.changed) > 0 {
 			p.switchOver()
+			p.counted()
 		}
 	})
 	return nil
