@@ -49,8 +49,13 @@ func placeOf(t *token.Token) place {
 	return p
 }
 
-func parse(name string, data []byte) (*document, error) {
-	d := &document{name: name, lines: strings.Split(string(data), "\n")}
+func parse(name string, data []byte) (d *document, err error) {
+	defer func() {
+		if p := recover(); p != nil { // the YAML library gives up on some texts
+			d, err = nil, Problems{{File: name, Line: 1, Column: 1, What: fmt.Sprintf("it cannot be read: %v", p), Cure: "write it in plain YAML"}}
+		}
+	}()
+	d = &document{name: name, lines: strings.Split(string(data), "\n")}
 	tree, err := parser.ParseBytes(data, 0)
 	if err != nil {
 		return nil, Problems{d.syntax(err, place{1, 1, false})}
