@@ -57,6 +57,9 @@ func (cborValues) Append(b []byte, v *event) ([]byte, error) {
 }
 
 func (cborValues) Read(b []byte, v *event) ([]byte, error) {
+	if len(b) < 2 || len(b) < 2+int(b[0])+int(b[1])<<8 {
+		return nil, nfa.ErrDamaged
+	}
 	n := 2 + int(b[0]) + int(b[1])<<8
 	return b[n:], codec.CBOR[event]().Decode(b[2:n], v)
 }
