@@ -5,10 +5,12 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/millrace-stream/millrace/bench/harness"
 	"github.com/millrace-stream/millrace/bench/jobs"
+	"github.com/millrace-stream/millrace/bench/nexmark"
 	"github.com/millrace-stream/millrace/bench/workload"
 	"github.com/millrace-stream/millrace/flow"
 	"github.com/millrace-stream/millrace/flow/state"
@@ -20,7 +22,9 @@ import (
 )
 
 // All are the scenarios of this project.
-func All() []harness.Scenario { return micro() }
+func All() []harness.Scenario {
+	return slices.Concat(micro(), nexmark.Scenarios(flow.WithStore(state.InMemory())))
+}
 
 type event = jobs.Event
 
