@@ -36,11 +36,11 @@ func TestRulesCheckSaysAllThatIsWrong(t *testing.T) {
 	code, out, stderr := iotCommand(t, nil, "rules", "check", "testdata/bad-rules.yaml", "--sample", "testdata/sample.jsonl")
 	require.Equal(t, exitFailed, code)
 	require.Empty(t, out)
-	require.Equal(t, `iot rules: testdata/bad-rules.yaml:9:26: rule "damp": when: unexpected token EOF: mend the expression
-iot rules: testdata/bad-rules.yaml:8:7: rule "damp": select.regoin: unknown field "regoin": did you mean "region"? the record has deviceId, humidity, region, seq, site, temperature, ts
-iot rules: testdata/bad-rules.yaml:8:9: rule "damp": id: there are two rules of this id: give one of them another
+	require.Equal(t, `iot rules: testdata/bad-rules.yaml:7:26: rule "damp": when: unexpected token EOF: mend the expression
+iot rules: testdata/bad-rules.yaml:6:22: rule "damp": select.regoin: unknown field "regoin": did you mean "region"? the record has deviceId, humidity, region, seq, site, temperature, ts
 iot rules: testdata/bad-rules.yaml:3:11: rule "too-hot": when: unknown name temprature: did you mean "temperature"? the record has deviceId, humidity, region, seq, site, temperature, ts
 iot rules: testdata/bad-rules.yaml:4:10: rule "too-hot": for: -1s is not between 0 and 100 years: write a duration with its unit, like 30s
+iot rules: testdata/bad-rules.yaml:9:11: rule "wet": when: expected bool, but got float64: make it true or false, by comparing it with something
 `, stderr)
 }
 
