@@ -165,3 +165,23 @@ rules:
 	_, err = Load[sample]("r", []byte("- id: a\n  when: N > 1\n  labels: {a: b, a: c}"))
 	require.ErrorContains(t, err, "r:3:")
 }
+
+// An alarm that is raised after a change has the new version, also where the rule remembered a cooldown.
+func TestVersionAfterAChange(t *testing.T) {
+	t.Parallel()
+	tr := tracker(t, "- {id: a, when: N > 1, cooldown: 10s, version: one}")
+	b := &Book{}
+	for i, n := range []int{5, 0} {
+		tr.Record(b, "k", "", &sample{"k", n}, second(int64(i)), flow.None)
+	}
+	set, err := Load[sample]("r", []byte("- {id: a, when: N > 2, cooldown: 10s, version: two}"))
+	require.NoError(t, err)
+	tr.Use(set)
+	require.True(t, tr.Turn(b, "k", second(1)))
+	require.Equal(t, second(11), b.Next())
+	tr.Record(b, "k", "", &sample{"k", 5}, second(5), flow.None)
+	tr.Due(b, "k", second(11))
+	require.Len(t, tr.Alarms, 3)
+	require.Equal(t, []string{"one", "one", "two"}, []string{tr.Alarms[0].Version, tr.Alarms[1].Version, tr.Alarms[2].Version})
+	require.Equal(t, second(11), tr.Alarms[2].At)
+}

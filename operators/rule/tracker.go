@@ -277,6 +277,7 @@ func (t *Tracker[K, T]) catchUp(b *Book, e *entry) bool {
 // begin takes the first record for which the condition is true.
 func (t *Tracker[K, T]) begin(b *Book, e *entry) {
 	e.phase, e.since, e.last, e.count, e.held = pending, t.now, t.now, 1, false
+	e.version, e.changed = e.m.version, false
 	e.floor = max(t.now, t.floor)
 	t.keep(e)
 	t.ripen(b, e)
@@ -404,12 +405,11 @@ func (t *Tracker[K, T]) calmBy(e *entry) {
 // settle ends flapping.
 func (t *Tracker[K, T]) settle(e *entry) {
 	e.flaps, e.changes, e.due, e.calm = false, nil, flow.None, flow.None
+	t.aimAtKept(e)
 	if e.on {
-		t.aimAtKept(e)
 		t.emit(e, Updated, ReasonStable)
 		return
 	}
-	t.aimAtKept(e)
 	t.over(e, ReasonStable)
 }
 
