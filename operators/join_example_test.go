@@ -111,3 +111,17 @@ func ExampleCoGroup() {
 	// Output:
 	// a: 1 of 2 without an answer
 }
+
+// Sessions are made of what both sides say: a talk of a device, from its first word to 10 s of silence.
+func ExampleCoGroup_sessions() {
+	cs := []command{{"a", 1, "open"}, {"a", 12, "close"}, {"a", 60, "open"}}
+	as := []answer{{"a", 9, true}, {"a", 18, true}}
+	talk(cs, as, func(commands flow.KeyedStream[string, command], answers flow.KeyedStream[string, answer]) flow.Stream[string] {
+		return operators.CoGroup(commands, answers, "talks", window.Session(10*time.Second), func(g joins.Group[string, command, answer], emit func(string)) {
+			emit(fmt.Sprintf("%s from %d to %d s: %d commands, %d answers", g.Key, g.Start.Time().Unix(), g.End.Time().Unix(), len(g.Left), len(g.Right)))
+		})
+	})
+	// Output:
+	// a from 1 to 28 s: 2 commands, 2 answers
+	// a from 60 to 70 s: 1 commands, 0 answers
+}

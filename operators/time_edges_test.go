@@ -226,20 +226,18 @@ func TestWindowFiguresThatAreRefused(t *testing.T) {
 
 // The gap of a session is a record's own figure: one that is not positive fails that record alone.
 func TestSessionGapsOfRecordsThatCannotBe(t *testing.T) {
-	type call struct {
-		At, Gap int64
-	}
-	src, dead := flowtest.NewSource[call](), flowtest.NewSink[flow.DeadLetter]()
+	call := func(at, gap int64) event { return event{At: at, N: gap} }
+	src, dead := flowtest.NewSource[event](), flowtest.NewSink[flow.DeadLetter]()
 	out := flowtest.NewSink[window.Result[struct{}, int64]]()
 	r := flowtest.Start(t, func(o ...flow.TopologyOption) *flow.Topology {
 		top := flow.New("edges", o...)
-		timed := flow.AssignTime(flow.From(top, "in", src), "time", func(c call) time.Time { return time.Unix(c.At, 0) }, watermark.Monotonous())
-		w := window.SessionBy(func(c call) time.Duration { return time.Duration(c.Gap) })
-		flow.To(operators.Window(flow.KeyBy(timed, flow.Whole), "win", w, agg.Count(func(c call) int64 { return c.At })), "out", out)
+		timed := flow.AssignTime(flow.From(top, "in", src), "time", event.time, watermark.Monotonous())
+		w := window.SessionBy(func(e event) time.Duration { return time.Duration(e.N) })
+		flow.To(operators.Window(flow.KeyBy(timed, flow.Whole), "win", w, agg.Count(event.n)), "out", out)
 		flow.To(top.DeadLetters(), "dead", dead)
 		return top
 	}, src)
-	src.Feed(call{1, 5}, call{1, 0}, call{1, -1}, call{1, math.MinInt64}, call{1, 7})
+	src.Feed(call(1, 5), call(1, 0), call(1, -1), call(1, math.MinInt64), call(1, 7))
 	r.Flush()
 	require.Len(t, dead.Values(), 3)
 	require.Len(t, out.Values(), 1)

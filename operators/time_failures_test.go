@@ -168,17 +168,16 @@ func TestClockThatStepsBackByMicrosecondsStallsNothing(t *testing.T) {
 		require.Empty(t, f.late.Values())
 		f.Stop()
 	})
-	t.Run("of devices", func(t *testing.T) {
-		type tick struct{ at int64 } // microseconds
-		src, out := flowtest.NewSource[tick](), flowtest.NewSink[window.Result[struct{}, int64]]()
+	t.Run("of devices", func(t *testing.T) { // At is in microseconds
+		src, out := flowtest.NewSource[event](), flowtest.NewSink[window.Result[struct{}, int64]]()
 		r := flowtest.Start(t, func(o ...flow.TopologyOption) *flow.Topology {
 			top := flow.New("field", o...)
-			timed := flow.AssignTime(flow.From(top, "in", src), "time", func(v tick) time.Time { return time.UnixMicro(v.at) }, watermark.Monotonous())
-			flow.To(operators.Window(flow.KeyBy(timed, flow.Whole), "win", tenSeconds, agg.Count(func(v tick) int64 { return v.at })), "out", out)
+			timed := flow.AssignTime(flow.From(top, "in", src), "time", func(v event) time.Time { return time.UnixMicro(v.At) }, watermark.Monotonous())
+			flow.To(operators.Window(flow.KeyBy(timed, flow.Whole), "win", tenSeconds, agg.Count(event.n)), "out", out)
 			return top
 		}, src)
 		for i := range int64(3000) { // 10 ms on, 5 us back
-			src.Feed(tick{i * 10_000}, tick{i*10_000 - 5})
+			src.Feed(event{At: i * 10_000}, event{At: i*10_000 - 5})
 		}
 		r.Epoch()
 		require.Len(t, out.Values(), 2)

@@ -28,8 +28,8 @@ type windows[K comparable, T, R any] struct {
 	// open are the windows of each key, by slot and start.
 	open [][]win
 	due  dueTimes
-	// deferred are moments that records have set behind the watermark: they belong to the next one.
-	deferred []dueTime
+	// deferred are moments by key that records have set behind the watermark: they belong to the next one.
+	deferred map[flow.Slot]flow.Timestamp
 	// chunk is how many records share an accumulator in windows of the last records.
 	chunk int64
 	now   flow.Timestamp // of the record or the watermark in work
@@ -448,12 +448,14 @@ func (t *windows[K, T, R]) schedule(key flow.Slot, since flow.Timestamp) {
 	if len(t.open[key]) == 0 {
 		return
 	}
-	d := dueTime{next, t.keys.Group(key.Page()), key}
-	if next <= t.wm && since == t.wm {
-		t.deferred = append(t.deferred, d)
+	if next > t.wm || since != t.wm {
+		t.due.add(dueTime{next, t.keys.Group(key.Page()), key})
 		return
 	}
-	t.due.add(d)
+	if t.deferred == nil {
+		t.deferred = map[flow.Slot]flow.Timestamp{}
+	}
+	t.deferred[key] = next // the least of the key's
 }
 
 // OnWatermark takes note of the watermark; Step fires.
@@ -462,12 +464,12 @@ func (t *windows[K, T, R]) OnWatermark(_ context.Context, wm flow.Timestamp, _ *
 		return nil
 	}
 	t.wm, t.busy = wm, true
-	for _, d := range t.deferred {
-		if len(t.open[d.key]) > 0 {
-			t.due.add(d)
+	for key, at := range t.deferred {
+		if len(t.open[key]) > 0 {
+			t.due.add(dueTime{at, t.keys.Group(key.Page()), key})
 		}
 	}
-	t.deferred = t.deferred[:0]
+	clear(t.deferred)
 	if t.cut { // keys that have come due since it was cut are a part of it now
 		t.touchDue()
 	}
