@@ -18,8 +18,8 @@ import (
 // FileOption configures File.
 type FileOption func(*fileSource)
 
-// Every is how often the file is looked at, 5 s by default. 0 or less reads it once, at the start: the topology can then end with its
-// other sources, for which a watched file would let it wait for ever.
+// Every is how often the file is looked at, 5 s by default. 0 or less reads it once at each start, where it must be good; it is then not part of
+// the checkpoint, and the topology can end with its other sources, for which a watched file would let it wait for ever.
 func Every(d time.Duration) FileOption { return func(f *fileSource) { f.every = d } }
 
 // MaxBytes is the size of the largest file that is read, 64 MiB by default.
