@@ -125,3 +125,19 @@ func BenchmarkRulesInTopology(b *testing.B) {
 	b.ResetTimer()
 	require.NoError(b, top.Run(b.Context()))
 }
+
+// BenchmarkRulesChange is what a task does when one of 10,000 rules has changed: the others are compiled.
+func BenchmarkRulesChange(b *testing.B) {
+	all, err := rule.Parse("rules", []byte(yaml(sets[0].choose, sets[0].when)))
+	require.NoError(b, err)
+	c := rule.NewCompiler[reading]()
+	_, err = c.Set(all)
+	require.NoError(b, err)
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		change := rule.Change{Put: []rule.Rule{{ID: "r00000", When: fmt.Sprint("Celsius > ", i)}}}
+		all = change.Apply(all)
+		_, err := c.Set(all)
+		require.NoError(b, err)
+	}
+}

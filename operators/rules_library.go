@@ -28,8 +28,8 @@ func (l *ruleLibrary[T]) initial() ([]rule.Rule, error) {
 	return l.rules, l.err
 }
 
-// inForce tells a source that wants to know.
-func (l *ruleLibrary[T]) inForce(rules []rule.Rule) {
+// tell tells a source that wants to know what is in force.
+func (l *ruleLibrary[T]) tell(rules []rule.Rule) {
 	if o, ok := l.from.(rule.Observer); ok {
 		o.InForce(rules)
 	}

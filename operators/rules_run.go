@@ -29,10 +29,11 @@ type rules[K comparable, T any] struct {
 	spare  *rule.Book
 	told   map[string]bool // rules whose failure was logged
 
-	// next is the set to come in force, at the first call with due set; nil if there is none.
-	next    *rule.Set[T]
+	// due says that next comes in force at the next call; where next is nil, merge makes it.
 	due     bool
-	inForce int
+	next    *rule.Set[T]
+	merge   func() *rule.Set[T]
+	inForce *rule.Set[T]
 	running bool
 }
 
@@ -73,14 +74,19 @@ func (o *rules[K, T]) open(rt flow.Runtime) (err error) {
 
 // begin sets the rules to begin with. What was stored is brought into line with them at the first call.
 func (o *rules[K, T]) begin(initial []rule.Rule) (err error) {
-	if o.next, err = o.lib.compiler.Set(initial); err != nil {
+	if o.next, err = o.lib.compiler.Merged(initial); err != nil {
 		return err
 	}
 	o.due = true
-	if o.rt.Task() == 0 {
-		o.lib.inForce(initial)
-	}
+	o.observe(initial)
 	return nil
+}
+
+// observe tells a source that wants to know.
+func (o *rules[K, T]) observe(rules []rule.Rule) {
+	if o.rt.Task() == 0 {
+		o.lib.tell(rules)
+	}
 }
 
 func (o *rules[K, T]) failed(id string, err error) {
@@ -96,12 +102,22 @@ func (o *rules[K, T]) turn(out *flow.Output[rule.Alarm[K, T]]) {
 		return
 	}
 	o.due = false
-	o.track.Use(o.next)
-	if o.rt.Task() == 0 {
-		o.rt.Count("rules_in_force", int64(o.next.Len()-o.inForce))
-		o.inForce = o.next.Len()
+	set := o.next
+	if o.next = nil; set == nil {
+		set = o.merge()
 	}
-	o.next = nil
+	if set == o.inForce {
+		return
+	}
+	if o.rt.Task() == 0 {
+		n := set.Len()
+		if o.inForce != nil {
+			n -= o.inForce.Len()
+		}
+		o.rt.Count("rules_in_force", int64(n))
+	}
+	o.track.Use(set)
+	o.inForce = set
 	clear(o.told)
 	at := o.time(o.wm).Add(1)
 	if o.byClock {

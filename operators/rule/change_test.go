@@ -123,7 +123,8 @@ func TestChangeAtTheEndOfAnEpoch(t *testing.T) {
 
 			// A change with a mistake goes to the dead letters, and changes nothing.
 			changes.Feed(rule.Change{Put: []rule.Rule{{ID: "bad", When: "celsiu > 1"}}}, rule.Change{Remove: []string{"none"}},
-				rule.Change{Put: []rule.Rule{{ID: "child", When: "celsius > 1", Parent: "none"}}})
+				rule.Change{Whole: true, Put: []rule.Rule{{ID: "child", When: "celsius > 1", Parent: "none"}}},
+				rule.Change{Put: []rule.Rule{{ID: "child", When: "celsius > 1000", Parent: "later"}}})
 			require.Empty(t, r.after())
 			dead := r.dead.Next()
 			require.Len(t, dead, 2)
@@ -292,7 +293,10 @@ func TestAPI(t *testing.T) {
 
 	answer := make(chan int, 1)
 	go func() {
-		code, _ := ask(http.MethodPut, two)
+		code := http.StatusServiceUnavailable // until the topology listens
+		for code == http.StatusServiceUnavailable && t.Context().Err() == nil {
+			code, _ = ask(http.MethodPut, two)
+		}
 		answer <- code
 	}()
 	require.Eventually(t, func() bool { r.Epoch(); return len(answer) > 0 }, 20*time.Second, time.Millisecond)
@@ -343,4 +347,46 @@ func TestControlledRulesInAllModes(t *testing.T) {
 `)}), "line", line)
 		},
 	})
+}
+
+// renamed is a reading as a later version of the program has it.
+type renamed struct {
+	Device string `json:"device"`
+	Kelvin float64
+	At     int64
+}
+
+// Stored rules that a new version of the record type does not fit are replaced by those of the source, if these do.
+func TestRecordTypeChanges(t *testing.T) {
+	t.Parallel()
+	src, next, out := flowtest.NewSource[reading](), flowtest.NewSource[renamed](), flowtest.NewSink[string]()
+	rules, old := "- {id: hot, when: celsius > 50}", true
+	r := flowtest.New(t, func(opts ...flow.TopologyOption) *flow.Topology {
+		top := flow.New("rules", append(opts, flow.WithParallelism(1))...)
+		from := still{rule.Text(rules)}
+		if old {
+			alarms := operators.Rules(flow.KeyBy(flow.From(top, "in", src), reading.key), "alarms", from, rule.ByClock())
+			flow.To(operators.Map(alarms, "line", func(_ context.Context, a alarm) (string, error) { return a.Rule + a.State.String() + a.Reason, nil }), "out", out)
+			return top
+		}
+		alarms := operators.Rules(flow.KeyBy(flow.From(top, "in", next), func(r renamed) string { return r.Device }), "alarms", from, rule.ByClock())
+		flow.To(operators.Map(alarms, "line", func(_ context.Context, a rule.Alarm[string, renamed]) (string, error) {
+			return a.Rule + a.State.String() + a.Reason, nil
+		}), "out", out)
+		return top
+	})
+	r.Restart()
+	src.Feed(reading{"a", 60, 0})
+	require.Eventually(t, func() bool { r.Epoch(); return len(out.Values()) > 0 }, 20*time.Second, time.Millisecond)
+	require.Equal(t, []string{"hotraised"}, out.Next())
+	old = false
+	r.Kill()
+	require.NoError(t, r.TryRestart())
+	require.ErrorContains(t, r.Wait(), "the stored rules do not fit the records any more: ")
+	rules = "- {id: hot, when: Kelvin > 323}\n- {id: cold, when: Kelvin < 273}"
+	r.Restart()
+	next.Feed(renamed{}, renamed{"a", 300, 1}, renamed{"a", 200, 2})
+	require.Eventually(t, func() bool { r.Epoch(); return len(out.Values()) > 1 }, 20*time.Second, time.Millisecond)
+	require.Equal(t, []string{"hotcleared", "coldraised"}, out.Next())
+	r.Stop()
 }

@@ -60,6 +60,16 @@ type member struct {
 	isParent bool
 }
 
+// under tells whether m is p or one of its parents.
+func (m *member) under(p *member) bool {
+	for ; m != nil; m = m.parent {
+		if m == p {
+			return true
+		}
+	}
+	return false
+}
+
 // Set is a set of rules, compiled against the record type T, with the index that chooses among them. It is immutable.
 type Set[T any] struct {
 	rules []*member
@@ -117,14 +127,19 @@ func (c *Compiler[T]) Check(change Change) error {
 	}
 	var ps Problems
 	for i := range change.Put {
-		_, p := c.rule(&change.Put[i], map[uint64]*compiled{})
+		_, p := c.rule(&change.Put[i], c.now)
 		ps = append(ps, p...)
 	}
 	return ps.err()
 }
 
 // Set compiles a set.
-func (c *Compiler[T]) Set(rules []Rule) (*Set[T], error) {
+func (c *Compiler[T]) Set(rules []Rule) (*Set[T], error) { return c.set(rules, false) }
+
+// Merged compiles a set that has come rule by rule: a parent that is not there, or not yet, or that would close a circle is none.
+func (c *Compiler[T]) Merged(rules []Rule) (*Set[T], error) { return c.set(rules, true) }
+
+func (c *Compiler[T]) set(rules []Rule, merged bool) (*Set[T], error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil {
@@ -151,26 +166,30 @@ func (c *Compiler[T]) Set(rules []Rule) (*Set[T], error) {
 		}
 	}
 	for _, r := range rules {
-		m := s.byID[r.ID]
+		if r.Parent == "" || len(ps) > 0 {
+			continue
+		}
+		m, p := s.byID[r.ID], s.byID[r.Parent]
+		problem := ""
 		switch {
-		case r.Parent == "":
 		case !ids[r.Parent]:
-			ps = append(ps, &Problem{Rule: r.ID, Field: "parent", What: fmt.Sprintf("there is no rule %q", r.Parent), Cure: "name a rule of this set, or take the parent out"})
-		case m != nil:
-			if m.parent = s.byID[r.Parent]; m.parent != nil { // else it is off
-				m.parent.isParent = true
-			}
+			problem = fmt.Sprintf("there is no rule %q", r.Parent)
+		case m == nil || p == nil: // one of them is off
+			continue
+		case p.under(m):
+			problem = "its parents go round in a circle"
+		default:
+			m.parent, p.isParent = p, true
+		}
+		if problem != "" && !merged {
+			ps = append(ps, &Problem{Rule: r.ID, Field: "parent", What: problem, Cure: "name a rule of this set that is not below this one, or take the parent out"})
 		}
 	}
-	for id, m := range s.byID {
-		d := 0
-		for p := m.parent; p != nil && d <= len(s.byID); p = p.parent {
-			d++
+	for _, m := range s.byID {
+		for p := m.parent; p != nil; p = p.parent {
+			m.depth++
 		}
-		if d > len(s.byID) {
-			ps = append(ps, &Problem{Rule: id, Field: "parent", What: "its parents go round in a circle", Cure: "take one of them out"})
-		}
-		m.depth, s.depth = d, max(s.depth, d)
+		s.depth = max(s.depth, m.depth)
 		s.rules = append(s.rules, m)
 	}
 	if len(ps) > 0 {
@@ -184,6 +203,9 @@ func (c *Compiler[T]) Set(rules []Rule) (*Set[T], error) {
 	for i, m := range s.rules {
 		m.ord = i
 		hash = hash*0x9E3779B97F4A7C15 ^ m.hash
+		if m.parent != nil {
+			hash = hash*31 + 1
+		}
 	}
 	s.print = strconv.FormatUint(hash, 16)
 	if c.last != nil && c.last.print == s.print {

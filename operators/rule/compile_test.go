@@ -80,7 +80,7 @@ func TestProblemsNameLineColumnAndCure(t *testing.T) {
 		{"- {id: a, when: on}\n- {id: a, when: on}", `f.yaml:2:8: rule "a": id: there are two rules of this id`},
 		{"- {id: a, when: on, parent: b}", `f.yaml:1:29: rule "a": parent: there is no rule "b"`},
 		{"- {id: a, when: on, parent: a}", `rule "a": parent: the rule is its own parent`},
-		{"- {id: a, when: on, parent: b}\n- {id: b, when: on, parent: a}", `rule "a": parent: its parents go round in a circle`},
+		{"- {id: a, when: on, parent: b}\n- {id: b, when: on, parent: a}", `rule "b": parent: its parents go round in a circle`},
 		{"- {id: a, when: on, select: {typ: pump}}", `f.yaml:1:35: rule "a": select.typ: unknown field "typ": did you mean "type"?`},
 		{"- {id: a, when: on, select: {n: pump}}", `select.n: "pump" is not a value of the field, which is a int`},
 		{"- {id: a, when: on, select: {tags: pump}}", `select.tags: the field is a []string, not a string`},
