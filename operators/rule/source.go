@@ -52,8 +52,9 @@ func readRules(name string, data []byte, check func(Change) error) ([]Rule, erro
 }
 
 // Broadcast takes changes from a stream of the topology: rows of a table, messages of a topic, mapped to Changes. There are no rules until
-// the first one. A change that does not fit goes to the dead letters, and changes nothing; the others are checkpointed with the operator.
-// Changes of a rule must come through one partition.
+// the first one. A change that does not fit goes to the dead letters, and changes nothing; the others are checkpointed with the operator, and
+// those of one epoch come in force together. Changes of a rule must come through one partition. A rule may come before its parent, and has
+// none until then.
 func Broadcast(changes flow.Stream[Change]) Source { return broadcast{changes} }
 
 type broadcast struct{ changes flow.Stream[Change] }
