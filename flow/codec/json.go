@@ -15,9 +15,9 @@ import (
 // regard to case, null leaves the value zero, invalid UTF-8 in strings becomes U+FFFD. Append does not escape HTML, sorts
 // maps, and fails on NaN and infinities.
 //
-// sonic and encoding/json take and reject the same inputs and make the same values of them, as far as fuzzing can tell, but for two
-// things in which sonic is lenient: the padding of base64 in []byte fields, and escapes that do not exist in long strings (32 bytes and
-// more) of unknown fields, which it passes over.
+// sonic and encoding/json take and reject the same inputs and make the same values of them, as far as fuzzing can tell, but for
+// three things: sonic is lenient about the padding of base64 in []byte fields, and about escapes that do not exist in long strings (32 bytes
+// and more) of unknown fields, which it passes over; and it makes U+FFFD of invalid UTF-8 in a json.RawMessage, too.
 func JSON[T any]() Codec[T] { return newJSON[T]() }
 
 // trailing tells whether data is a valid value with something behind it. It is asked only after a decoding has failed.
