@@ -61,6 +61,15 @@ func TestAMatchIsNoPartialMatch(t *testing.T) {
 	l.src.Feed(beats("a:x1@1 a:y2@2 a:y3@3")...)
 	require.Equal(t, list("a x=x1 y=y2 @2", "a x=x1 y=y3 @3"), l.pass(4))
 	require.Zero(t, l.counter("partials_dropped"))
+	require.EqualValues(t, 2, l.counter("matches"))
+}
+
+func TestPartialMatchesWhoseTimeIsUpAreCounted(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, waits().Within(2*time.Second))
+	require.Empty(t, l.gives("a:x1@1 a:x2@2 b:x3@9"))
+	require.EqualValues(t, 2, l.counter("timed_out"))
+	require.Zero(t, l.counter("matches"))
 }
 
 func TestMaxTotal(t *testing.T) {

@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-stream/millrace/flow"
 	"github.com/millrace-stream/millrace/flow/flowtest"
@@ -42,12 +45,15 @@ func forget(s flow.Stream[outcome], name string) flow.Stream[outcome] {
 // checkModes runs a pattern in all modes. byWatermark says that matches complete by the watermark: when is a matter of the mode then.
 func checkModes(t *testing.T, p cep.Pattern[beat], byWatermark bool, opts ...cep.Option) {
 	t.Helper()
+	var matches atomic.Int64
+	defer func() { require.Positive(t, matches.Load(), "something has matched") }()
 	flowtest.CheckOperator(t, flowtest.OperatorCheck[beat, outcome]{
-		Inputs: randomBeats(7, 40, 3), Key: keyOf,
+		Inputs: randomBeats(7, 30, 3), Key: keyOf,
 		BuildMany: func(in flow.Stream[beat]) []flow.Stream[outcome] {
 			wm := watermark.BoundedOutOfOrderness(2 * time.Second).Every(0)
 			m := operators.CEP(flow.KeyBy(flow.AssignTime(in, "time", beat.time, wm), beat.key), "cep", p,
 				func(_ context.Context, m beatMatch) (outcome, error) {
+					matches.Add(1)
 					if byWatermark {
 						return outcome{m.Key, m.Key + stepTexts(m)}, nil
 					}

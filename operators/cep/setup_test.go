@@ -122,7 +122,7 @@ func (l *lab) start(t *testing.T) *lab {
 func (l *lab) topology(opts ...flow.TopologyOption) *flow.Topology {
 	top := flow.New("lab", append(opts, flow.WithParallelism(l.tasks))...)
 	in := flow.From(top, "in", l.src)
-	keyed := flow.KeyedStream[string, beat]{}
+	var keyed flow.KeyedStream[string, beat]
 	if l.raw {
 		keyed = flow.KeyBy(in, beat.key)
 	} else {

@@ -235,5 +235,5 @@ type SkipError struct{ Step, Why string }
 
 // Error implements error.
 func (e *SkipError) Error() string {
-	return fmt.Sprintf("cannot skip to step %q, which %s: let that be (leave cep.Strict out), or skip to a step that every match has behind its first", e.Step, e.Why)
+	return fmt.Sprintf("cannot skip to step %q, which %s: let that be (leave OrFail out), or skip to a step that every match has behind its first", e.Step, e.Why)
 }

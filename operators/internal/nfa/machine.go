@@ -314,6 +314,11 @@ func (m *Machine[T]) walk(n int32, p *partial[T]) (stopped, any bool) {
 func (m *Machine[T]) step(p *partial[T]) (changed bool) {
 	stopped, _ := m.follow(p)
 	begins := m.nodes[p.node].kind == begin
+	if len(m.edges) == 1 && m.edges[0].action == ignore && m.edges[0].to == p.node && !stopped && !begins && m.Trace == nil {
+		m.next = append(m.next, *p) // most events are skipped
+		m.next[len(m.next)-1].fresh = false
+		return false
+	}
 	m.kids = m.kids[:0]
 	var ripe int
 	for _, e := range m.edges {
