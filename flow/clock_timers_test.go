@@ -135,3 +135,28 @@ func (c fastClock) NewTimer(d time.Duration) flow.Timer { return fastTimer{c.Clo
 type fastTimer struct{ flow.Timer }
 
 func (f fastTimer) Reset(d time.Duration) bool { return f.Timer.Reset(d / 1000) }
+
+// Very many timers that are due in one instant fire in turns; all of them, once and in order, before a Settle returns.
+func TestManyClockTimersFireInTurns(t *testing.T) {
+	src, out := flowtest.NewSource[string](), flowtest.NewSink[string]()
+	r := flowtest.Start(t, func(opts ...flow.TopologyOption) *flow.Topology {
+		top := flow.New("quiet", append(opts, flow.WithParallelism(1))...)
+		keyed := flow.KeyBy(flow.From(top, "in", src), func(s string) string { return s })
+		flow.To(flow.ApplyKeyed[string, string, string](keyed, "quiet", func() *calm { return &calm{} }), "out", out)
+		return top
+	}, src)
+	const n = 10_000
+	var want []string
+	for i := range n {
+		src.Feed(fmt.Sprint(i))
+		want = append(want, fmt.Sprintf("%d at :10", i))
+	}
+	r.Settle()
+	r.Clock.Advance(10 * time.Second)
+	r.Epoch()
+	require.ElementsMatch(t, want, out.Next())
+	r.Crash()
+	r.Clock.Advance(time.Minute)
+	r.Epoch()
+	require.Empty(t, out.Next())
+}

@@ -3,6 +3,7 @@ package flow
 import (
 	"context"
 	"fmt"
+	"math"
 )
 
 // KeyGroups is the number of groups that keys are hashed into. State is stored by group, and a task owns a run of groups.
@@ -283,7 +284,7 @@ func (s *keyedStage[K, In, Out]) mark(m mark) {
 			s.group.wm = m.wm
 		}
 		if s.timers != nil && s.th != nil {
-			s.fireTimers(s.timers, m.wm, s.th.OnTimer)
+			s.fireTimers(s.timers, m.wm, math.MaxInt, s.th.OnTimer)
 		}
 		if s.wmh != nil && s.t.err == nil {
 			onWatermark(s.nodeTask, s.wmh, m.wm, &s.out, s.next)
@@ -371,10 +372,14 @@ func (s *keyedStage[K, In, Out]) step() (more bool) {
 	return false
 }
 
-// fireTimers calls f for the timers up to a time.
-func (s *keyedStage[K, In, Out]) fireTimers(q timerQueue, upTo Timestamp, f func(context.Context, K, Timestamp, *Output[Out]) error) {
+// alarmsPerTurn bounds how many timers by the clock fire before the task looks at what else there is to do: a timer is state until it fires, so
+// an epoch may come between.
+const alarmsPerTurn = 4096
+
+// fireTimers calls f for the timers up to a time, most of them at most.
+func (s *keyedStage[K, In, Out]) fireTimers(q timerQueue, upTo Timestamp, most int, f func(context.Context, K, Timestamp, *Output[Out]) error) {
 	streaming(s.nodeTask, &s.out, s.next, func() error {
-		for {
+		for ; most > 0; most-- {
 			slot, at, ok := q.pop(upTo)
 			if !ok {
 				return nil
@@ -385,6 +390,7 @@ func (s *keyedStage[K, In, Out]) fireTimers(q timerQueue, upTo Timestamp, f func
 			}
 			q.done(slot)
 		}
+		return nil
 	})
 }
 
@@ -417,7 +423,7 @@ func (s *keyedStage[K, In, Out]) ring(now Timestamp) {
 	if s.alarms == nil || s.ch == nil {
 		return
 	}
-	s.fireTimers(s.alarms, now, s.ch.OnClockTimer)
+	s.fireTimers(s.alarms, now, alarmsPerTurn, s.ch.OnClockTimer) // what is left rings again
 	s.out.buf = flushTo(s.out.buf, s.next, s.stats)
 	s.flushSides()
 }

@@ -189,14 +189,17 @@ func (r *Running) Idle(ctx context.Context) error {
 func (u *unit) idle(ctx context.Context) error {
 	for {
 		var err error
-		left := int64(0)
+		left, due := int64(0), false
 		if !u.do(func() {
 			u.tick()
 			err = u.drain()
-			left = u.handed.Load() + u.stepping.Load()
+			left, due = u.handed.Load()+u.stepping.Load(), u.nextAlarm() <= TimestampOf(u.t.cfg.clock.Now())
 			u.resume()
 		}) {
 			return u.stoppedErr()
+		}
+		if due && err == nil {
+			continue
 		}
 		if err != nil || left == 0 {
 			return err
