@@ -23,7 +23,7 @@ import (
 
 // bound is the watermark's out-of-orderness, disorder what inputs of a property have at most: the rest is allowed lateness.
 const (
-	bound    = 3 * time.Second
+	bound = 3 * time.Second
 	// touching is so much more than the gap that sessions which just touch, of which the first may be gone, overlap.
 	touching = time.Nanosecond
 	lateness = 4 * time.Second
