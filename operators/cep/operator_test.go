@@ -48,7 +48,7 @@ func checkModes(t *testing.T, p cep.Pattern[beat], byWatermark bool, opts ...cep
 	var matches atomic.Int64
 	defer func() { require.Positive(t, matches.Load(), "something has matched") }()
 	flowtest.CheckOperator(t, flowtest.OperatorCheck[beat, outcome]{
-		Inputs: randomBeats(7, 30, 3), Key: keyOf,
+		Inputs: randomBeats(1, 32, 2), Key: keyOf,
 		BuildMany: func(in flow.Stream[beat]) []flow.Stream[outcome] {
 			wm := watermark.BoundedOutOfOrderness(2 * time.Second).Every(0)
 			m := operators.CEP(flow.KeyBy(flow.AssignTime(in, "time", beat.time, wm), beat.key), "cep", p,
@@ -83,9 +83,9 @@ func TestPatternsInAllModes(t *testing.T) {
 		"strict":          cep.Begin("x", x).Next("y", y).Within(9 * time.Second),
 		"relaxed":         cep.Begin("x", x).FollowedBy("y", y).FollowedBy("z", z).Within(6 * time.Second),
 		"any":             cep.Begin("x", x).FollowedByAny("y", y).Within(4 * time.Second),
-		"combinations":    cep.Begin("x", x, cep.Range(2, 3), cep.AllowCombinations()).FollowedBy("y", y).Within(5 * time.Second),
+		"combinations":    cep.Begin("x", x, cep.Range(2, 3), cep.AllowCombinations()).FollowedBy("y", y).Within(9 * time.Second),
 		"greedy":          cep.Begin("x", x, cep.OneOrMore(), cep.Greedy()).Next("y", y).Within(8 * time.Second),
-		"groups":          cep.BeginGroup(cep.Begin("x", x).FollowedBy("y", y), cep.Times(2)).FollowedBy("z", z).Within(9 * time.Second),
+		"groups":          cep.BeginGroup(cep.Begin("x", x).FollowedBy("y", y), cep.Times(2)).FollowedBy("z", z).Within(20 * time.Second),
 		"not in between":  cep.Begin("x", x).NotFollowedBy("z", z).FollowedBy("y", y).Within(6 * time.Second),
 		"given":           cep.Begin("x", x, cep.OneOrMore(), cep.Consecutive()).FollowedBy("y", y, cep.WhereGiven(last)).Within(6 * time.Second),
 		"skip to next":    cep.Begin("x", x).FollowedByAny("y", y).Within(5 * time.Second).AfterMatch(cep.SkipToNext()),
@@ -100,7 +100,7 @@ func TestPatternsInAllModes(t *testing.T) {
 		"all of":          cep.AllOf(cep.Begin("x", x), cep.Begin("y", y), cep.Begin("z", z)).Within(5 * time.Second),
 		"all of, then":    cep.Begin("z", z).FollowedByGroup(cep.AllOf(cep.Begin("x", x), cep.Begin("y", y))).Within(7 * time.Second),
 		"any of":          cep.Begin("x", x).FollowedByGroup(cep.AnyOf(cep.Begin("y", y), cep.Begin("z", z)), cep.Times(2)).Within(7 * time.Second),
-		"gap":             cep.Begin("x", x, cep.Times(3), cep.Gap(4*time.Second)),
+		"gap":             cep.Begin("x", x, cep.Times(3), cep.Gap(6*time.Second)),
 		"within previous": cep.Begin("x", x).FollowedBy("y", y, cep.WithinPrevious(2*time.Second)),
 	} {
 		t.Run(name, func(t *testing.T) { t.Parallel(); checkModes(t, p, false) })
