@@ -14,6 +14,8 @@
 //	WindowJoin, CoGroup   within a window           two keyed streams, event time
 //	AsOf                  the last known value      two keyed streams, event time
 //	Broadcast             rules for all keys        a keyed stream and a small one
+//	CEP, CEPSet           patterns of events        per key, event time; under Matched
+//	Rules                 alarms by rules in YAML   per key; they change while it runs
 //
 // Union, Split, KeyBy and AssignTime belong to package flow. Stateless operators take a flow.Stream, the others a flow.KeyedStream.
 // They are built of flow's exported interfaces alone: an operator of your own is their equal.
