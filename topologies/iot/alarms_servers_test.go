@@ -139,7 +139,7 @@ func TestAlarmsOnServers(t *testing.T) {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	top := iot.All(p.cfg, ch, flow.WithStore(state.InMemory()), flow.WithLogger(slog.New(slog.DiscardHandler)))
-	running, ended := start(t, ctx, top)
+	running, ended := start(ctx, t, top)
 	count := func(name string) (n int64) {
 		for _, c := range running.Counters() {
 			if c.Name == name && c.Node == "alarms/rules/rules" {
@@ -199,7 +199,7 @@ func TestAlarmsOnServers(t *testing.T) {
 }
 
 // start runs a topology until ctx ends.
-func start(t *testing.T, ctx context.Context, top *flow.Topology) (*flow.Running, <-chan error) {
+func start(ctx context.Context, t *testing.T, top *flow.Topology) (*flow.Running, <-chan error) {
 	t.Helper()
 	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: time.Minute}, watermill.NopLogger{})
 	require.NoError(t, err)

@@ -141,7 +141,9 @@ func (k *alarmed) send(device string, second int, celsius float64) {
 
 func (k *alarmed) eventually(what string, is func() bool) {
 	k.t.Helper()
+	began := time.Now()
 	require.Eventually(k.t, is, time.Minute, 20*time.Millisecond, what)
+	k.t.Logf("%s after %v", what, time.Since(began).Round(10*time.Millisecond))
 }
 
 // durable waits until the process has read so many readings and they are durable.
