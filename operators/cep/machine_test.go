@@ -66,7 +66,10 @@ func (cborValues) Read(b []byte, v *event) ([]byte, error) {
 
 // TestMachineConformance runs every case on the automaton itself, whose state is written and read back after every input.
 func TestMachineConformance(t *testing.T) {
-	for _, c := range cases(t) {
+	for i, c := range cases(t) {
+		if race && i%8 != 0 {
+			continue
+		}
 		t.Run(c.ID, c.runMachine)
 	}
 }

@@ -1,0 +1,6 @@
+//go:build race
+
+package cep_test
+
+// race: the race detector is on, and everything takes ten times as long.
+const race = true
