@@ -87,8 +87,8 @@ func TestACrashWhileAMatchFails(t *testing.T) {
 	l.f, calls = failing(1<<40, flow.Transient(errNo))
 	l.src.Feed(beats("a:y3@3 ~:w1@4")...)
 	l.advanceUntil(func() bool { return calls.Load() > 1 })
-	l.f = nil
 	l.Kill()
+	l.f = nil
 	l.Restart()
 	l.Epoch()
 	require.Equal(t, list("a x=x1 y=y3 @3", "a x=x2 y=y3 @3"), sorted(l.out.Values()))

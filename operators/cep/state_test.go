@@ -30,6 +30,10 @@ func one(kind string) cep.StepOption[event] { return fits(kind) }
 
 // An event that touches no partial match costs no allocation: of a key that has none, and of one whose partial matches skip it.
 func TestUntouchedEventsAllocateNothing(t *testing.T) {
+	runs := 100
+	if race { // which allocates by itself: one run only looks that nothing is touched
+		runs = 0
+	}
 	for name, p := range map[string]cep.Pattern[event]{
 		"relaxed":         cep.Begin("x", one("x")).FollowedBy("y", one("y")).Within(time.Hour),
 		"not followed by": cep.Begin("x", one("x")).NotFollowedBy("y", one("y")).Within(time.Hour),
@@ -43,14 +47,15 @@ func TestUntouchedEventsAllocateNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := machine(t, p)
 			w := event{Type: "w"}
-			require.Zero(t, testing.AllocsPerRun(100, func() { require.False(t, m.Starts(5, &w)) }))
+			require.False(t, m.Starts(5, &w))
+			require.Zero(t, allocs(runs, func() { m.Starts(5, &w) }))
 			r := nfa.NewRun[event]()
 			for at := range flow.Timestamp(3) {
 				_, err := m.Process(r, at+1, &event{Type: "x"}, discard{})
 				require.NoError(t, err)
 			}
 			require.Equal(t, 3, r.Partials())
-			require.Zero(t, testing.AllocsPerRun(100, func() {
+			require.Zero(t, allocs(runs, func() {
 				advanced, _ := m.Advance(r, 6, discard{})
 				changed, err := m.Process(r, 6, &w, discard{})
 				if advanced || changed || err != nil {
@@ -59,6 +64,15 @@ func TestUntouchedEventsAllocateNothing(t *testing.T) {
 			}))
 		})
 	}
+}
+
+// allocs are the allocations of a call, counted over runs; without runs it only calls.
+func allocs(runs int, f func()) float64 {
+	if runs == 0 {
+		f()
+		return 0
+	}
+	return testing.AllocsPerRun(runs, f)
 }
 
 // Partial matches share the events that they have in common, and the links of their paths: the state grows with the number of partial matches, not
