@@ -63,7 +63,9 @@ type Overheated[T any] struct {
 	late   flow.Stream[flow.Late[T]]
 }
 
-// Almost is the machines that were on the way to an alarm when the time was up. Machines that cooled down are not among them.
+// Almost is the machines that were on the way to an alarm when the time was up, once for each reading that could have been the warm one.
+// Machines that cooled down are not among them; one that has an alarm may be, since its later readings have begun partial matches of
+// their own.
 func (o Overheated[T]) Almost() flow.Stream[AlmostOverheating] { return o.almost }
 
 // Late is the readings that came too late to be judged.
