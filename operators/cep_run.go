@@ -175,7 +175,7 @@ func (p *patterns[K, T, R]) advance(ctx context.Context, now flow.Timestamp, out
 			return err
 		}
 		err := p.events.take(now, p.take)
-		if err == errFound {
+		if errors.Is(err, errFound) {
 			continue
 		}
 		if err != nil {
@@ -226,7 +226,7 @@ func (l *lane[T]) run(key flow.Slot) *nfa.Run[T] {
 	return l.runs[key]
 }
 
-func (p *patterns[K, T, R]) process(l *lane[T], key flow.Slot, at flow.Timestamp, v *T) (err error) {
+func (p *patterns[K, T, R]) process(l *lane[T], key flow.Slot, at flow.Timestamp, v *T) error {
 	r := l.run(key)
 	if r == nil && !l.machine.Starts(at, v) {
 		if len(p.trace) == 0 || !p.traced(key) {
@@ -237,14 +237,15 @@ func (p *patterns[K, T, R]) process(l *lane[T], key flow.Slot, at flow.Timestamp
 		return nil
 	}
 	p.work(l, key, at, v)
-	before, changed := 0, false
+	before := 0
 	if r == nil {
 		r = nfa.NewRun[T]()
 	} else {
 		before = r.Partials()
 	}
 	l.machine.Limits.Room = p.cfg.Total - p.total + before
-	if changed, err = l.machine.Advance(r, at, p); err != nil {
+	changed, err := l.machine.Advance(r, at, p)
+	if err != nil {
 		return err
 	}
 	if changed { // whatever becomes of the event

@@ -15,7 +15,7 @@ import (
 // A change comes in force in each task when the epoch ends that it came in, before the first event behind it. What is in force is part of the
 // state. A change that names no pattern of the set goes to the dead letters.
 //
-// Order, state, errors and what a crash does are those of CEP; the limits hold per pattern and key, and in total.
+// Order, for each pattern by itself, state, errors and what a crash does are those of CEP; the limits hold per pattern and key, and in total.
 func CEPSet[K comparable, T, R any](s flow.KeyedStream[K, T], name string, set cep.Set[T], changes flow.Stream[cep.Change],
 	f func(ctx context.Context, m cep.Match[K, T]) (R, error), opts ...cep.Option) Matched[K, T, R] {
 	all, problems := set.Compile()

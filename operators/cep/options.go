@@ -40,7 +40,7 @@ type Policy struct{ full nfa.Full }
 // DropOldest ends the partial match that began first. It is counted (partials_dropped).
 func DropOldest() Policy { return Policy{nfa.DropOldest} }
 
-// RefuseNew keeps what there is: a partial match that an event would add is not begun. It is counted (partials_dropped).
+// RefuseNew keeps what there is: of each partial match one goes on, and what an event would add is not begun. It is counted (partials_dropped).
 func RefuseNew() Policy { return Policy{nfa.RefuseStarts} }
 
 // FailWhenFull stops the topology with an error that names the limit.
@@ -57,7 +57,7 @@ func MaxPartials(perKey int, at Policy) Option {
 	})
 }
 
-// MaxTotal bounds the partial matches of all keys of a task, with the policy of MaxPartials; at DropOldest those of the key in work go first.
+// MaxTotal bounds the partial matches of all keys of a task, with the policy of MaxPartials; DropOldest drops those of the key in work.
 // Defaults to 1,000,000.
 func MaxTotal(n int) Option {
 	return flow.SetOption(func(c *Config) {
