@@ -77,7 +77,7 @@ func (f *fileSource) Control(t *flow.Topology, name string, check func(Change) e
 func (f *fileSource) read() ([]byte, fs.FileInfo, error) {
 	info, err := os.Stat(f.path)
 	if err != nil {
-		return nil, nil, fmt.Errorf("rules: %w: put the file back", err)
+		return nil, nil, unread(err)
 	}
 	if !info.Mode().IsRegular() {
 		return nil, nil, fmt.Errorf("rules: %s is not a file: name one", f.path)
@@ -87,16 +87,24 @@ func (f *fileSource) read() ([]byte, fs.FileInfo, error) {
 	}
 	data, err := os.ReadFile(f.path)
 	if err != nil {
-		return nil, nil, fmt.Errorf("rules: %w", err)
+		return nil, nil, unread(err)
 	}
 	after, err := os.Stat(f.path)
 	if err != nil {
-		return nil, nil, fmt.Errorf("rules: %w", err)
+		return nil, nil, unread(err)
 	}
 	if !same(info, after) || int64(len(data)) != after.Size() {
 		return nil, nil, fmt.Errorf("rules: %s %w: write another file and rename it over this one", f.path, errWriting)
 	}
 	return data, after, nil
+}
+
+// unread says what to do about a file that cannot be read. It may vanish at any moment.
+func unread(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("rules: %w: put the file back", err)
+	}
+	return fmt.Errorf("rules: %w: make it readable", err)
 }
 
 var errWriting = errors.New("is being written")
