@@ -188,6 +188,8 @@ func TestRefusedBatchesAreTakenApartAndOnlyTheCulpritsAreRejected(t *testing.T) 
 	limit := "1000"
 	_, err := b.admin.AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Name: "max.message.bytes", Value: &limit}}, b.topic)
 	require.NoError(t, err)
+	probe := reading{strings.Repeat("p", 2000), 0} // the broker takes a moment to know its new limit
+	require.Eventually(t, func() bool { return len(o.deliver(o.block(probe))) == 1 }, 10*time.Second, 10*time.Millisecond)
 	batch := series("a", 0, 400)
 	for _, i := range []int{42, 300} {
 		batch[i].device = strings.Repeat("x", 2000)
@@ -198,7 +200,8 @@ func TestRefusedBatchesAreTakenApartAndOnlyTheCulpritsAreRejected(t *testing.T) 
 	require.Equal(t, 1, rejects[1].Block)
 	require.Equal(t, 100, rejects[1].Row)
 	want := slices.Delete(slices.Delete(lines(batch), 300, 301), 42, 43)
-	require.ElementsMatch(t, want, b.values())
+	stored := slices.DeleteFunc(b.values(), func(v string) bool { return strings.HasPrefix(v, "ppp") })
+	require.ElementsMatch(t, want, stored)
 	require.Empty(t, o.deliver(o.block(reading{"b", 1})), "the sink goes on")
 }
 
