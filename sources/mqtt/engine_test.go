@@ -215,6 +215,20 @@ func (e *engine) await(n int) []int {
 	return e.values()
 }
 
+// has tells whether n values come within a time.
+func (e *engine) has(n int, within time.Duration) bool {
+	tick, end := time.NewTicker(10*time.Millisecond), time.After(within)
+	defer tick.Stop()
+	for len(e.values()) < n {
+		select {
+		case <-tick.C:
+		case <-end:
+			return false
+		}
+	}
+	return true
+}
+
 // awaitAll waits until every number below n has come, with or without repeats.
 func (e *engine) awaitAll(n int) {
 	e.t.Helper()
