@@ -1,7 +1,9 @@
 package rule
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -62,6 +64,10 @@ func (ps Problems) Error() string {
 
 // err is nil where there is none.
 func (ps Problems) err() error {
+	// In order of place, as one mends them.
+	slices.SortStableFunc(ps, func(a, b *Problem) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
 	if len(ps) == 0 {
 		return nil
 	}
