@@ -42,7 +42,7 @@ const (
 	NotFollowed
 )
 
-// Stage is one stage of a pattern. Positions of leaves in conditions are those of Pattern.Leaves.
+// Stage is one stage of a pattern.
 type Stage[T any] struct {
 	Name string
 	Kind Kind
