@@ -238,7 +238,7 @@ func (t *sliced[K, T, R]) accumulator(p *pane, key flow.Slot) agg.Slot {
 		}
 	}
 	p.part.Touch(key.Page())
-	return base - 1 + agg.Slot(in)
+	return base - 1 + in
 }
 
 // find returns the accumulator of a key in a slice if it has one. The key is given by its slot, or by its number among shares.
@@ -247,7 +247,7 @@ func (p *pane) find(id uint32) (agg.Slot, bool) {
 	if block >= len(p.present) || p.present[block]>>in&1 == 0 {
 		return 0, false
 	}
-	return p.base[block] - 1 + agg.Slot(in), true
+	return p.base[block] - 1 + in, true
 }
 
 // emitMerged emits a key's window out of its slices. c is where the window that began before it left what they share.

@@ -17,6 +17,10 @@ type Load struct {
 	duration time.Duration
 	limit    int64
 
+	// first, if it is not nil, is called before the first event is taken.
+	first func()
+	once  sync.Once
+
 	mu    sync.Mutex
 	began time.Time
 	next  int64
@@ -32,6 +36,9 @@ func NewLoad(rate float64, warmUp, duration time.Duration, limit int64) *Load {
 // Take returns the next events: n of them, at most most, from number first on. It waits until at least one is due. n is 0 when the load has
 // ended or ctx has.
 func (l *Load) Take(ctx context.Context, most int) (first int64, n int) {
+	if l.first != nil {
+		l.once.Do(l.first)
+	}
 	for {
 		first, n, wait := l.take(most)
 		if n > 0 || wait <= 0 {
@@ -103,6 +110,9 @@ func (l *Load) Taken() int64 {
 
 // Open tells whether the load is an open one.
 func (l *Load) Open() bool { return l.rate > 0 }
+
+// Duration is how long the load lasts behind its warm-up, and limit after how many events it ends before that; 0 is none.
+func (l *Load) Duration() (d time.Duration, limit int64) { return l.duration, l.limit }
 
 // Due is when an event of an open load was due.
 func (l *Load) Due(event int64) time.Time { return l.at(event + 1) }

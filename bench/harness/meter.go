@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"math/bits"
 	"os"
+	"runtime/debug"
 	"runtime/metrics"
 	"strconv"
 	"sync"
@@ -27,15 +28,57 @@ type Meter struct {
 	repeats int64
 	each    bool
 	epochs  Epochs
-	from    usage
-	began   time.Time
-	at      int64 // events taken when the measurement began
+	// pauses and times of epochs, in microseconds.
+	times *hdrhistogram.Histogram
+	from  usage
+	began time.Time
+	at    int64 // events taken when the measurement began
+	// own: the scenario says when the measurement begins.
+	own bool
+	// to is what there was at the end, once ended.
+	to    *state
+	start chan struct{} // closed at the first event
+}
+
+// state is what there was at one moment.
+type state struct {
+	used  usage
+	at    time.Time
+	taken int64
+	rss   int64
 }
 
 // NewMeter makes the meter of a load.
 func NewMeter(l *Load) *Meter {
 	h := func() *hdrhistogram.Histogram { return hdrhistogram.New(1, int64(10*time.Minute/time.Microsecond), 3) }
-	return &Meter{load: l, latency: h(), halves: [2]*hdrhistogram.Histogram{h(), h()}}
+	m := &Meter{load: l, latency: h(), halves: [2]*hdrhistogram.Histogram{h(), h()}, times: h(), start: make(chan struct{})}
+	l.first = func() { // what a scenario does before its first event is not measured
+		m.begin(false)
+		close(m.start)
+	}
+	return m
+}
+
+// Begin begins the measurement now, whatever the warm-up: for scenarios that warm up by themselves. It must come before the first event.
+func (m *Meter) Begin() { m.begin(true) }
+
+// End ends the measurement, before the scenario returns: checking the results is not measured.
+func (m *Meter) End() {
+	s := m.now()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.to == nil {
+		m.to = s
+	}
+}
+
+func (m *Meter) now() *state { return &state{used(), time.Now(), m.load.Taken(), peakRSS()} }
+
+// Count is Done for n results that nobody asks the time of: with closed loads, where each event need not come out once.
+func (m *Meter) Count(n int64) {
+	m.mu.Lock()
+	m.out += n
+	m.mu.Unlock()
 }
 
 // EachOnce says that every event must come out once: what is missing in the end is lost, what comes again is counted.
@@ -106,6 +149,7 @@ func (m *Meter) OnEpoch(e flow.EpochInfo) {
 	m.epochs.LongestPause = max(m.epochs.LongestPause, pause)
 	m.epochs.Write += e.Write
 	m.epochs.Bytes += int64(e.ChangeBytes)
+	_ = m.times.RecordValue(max((pause + e.Deliver + e.Write + e.Ack).Microseconds(), 1))
 }
 
 // Epochs is what checkpoints cost.
@@ -115,15 +159,17 @@ type Epochs struct {
 	LongestPause time.Duration `json:"longest_pause_ns"`
 	Write        time.Duration `json:"write_ns"`
 	Bytes        int64         `json:"bytes"`
+	// P50 and Longest are of an epoch's whole time, from its trigger to its acks, in microseconds.
+	P50     int64 `json:"p50_us,omitempty"`
+	Longest int64 `json:"max_us,omitempty"`
 }
 
 // usage is what the process has used so far.
 type usage struct {
-	cpu     time.Duration
-	gc      float64 // seconds
-	allocs  uint64
-	bytes   uint64
-	samples []metrics.Sample
+	cpu    time.Duration
+	gc     float64 // seconds
+	allocs uint64
+	bytes  uint64
 }
 
 func used() usage {
@@ -136,7 +182,14 @@ func used() usage {
 	}
 }
 
-// peakRSS is the most memory that the process has had, in bytes.
+// forgetPeak makes the memory that earlier runs had no part of this one's: what is free goes back to the system, and the peak counts from
+// now. Where the system cannot, the peak is that of the process.
+func forgetPeak() {
+	debug.FreeOSMemory()
+	_ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0)
+}
+
+// peakRSS is the most memory that the process has had since forgetPeak, in bytes.
 func peakRSS() int64 {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
@@ -154,10 +207,15 @@ func peakRSS() int64 {
 	return 0
 }
 
-// begin starts the measurement, behind the warm-up.
-func (m *Meter) begin() {
+// begin starts the measurement: at the first event, behind the warm-up, or when the scenario says so.
+func (m *Meter) begin(own bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.own && !own || m.to != nil {
+		return
+	}
+	m.own = own
 	m.from, m.began, m.at = used(), time.Now(), m.load.Taken()
 	m.epochs = Epochs{}
+	m.times.Reset()
 }

@@ -53,7 +53,6 @@ func machines(b *strings.Builder, rs []Result) {
 	said := map[string]bool{}
 	for i := range rs {
 		m := rs[i].Machine
-		m.Load = 0
 		text := fmt.Sprintf("%s, %d cores (GOMAXPROCS %d), %d GiB, %s, %s, commit %.12s", m.CPU, m.Cores, m.Procs, (m.Memory+1<<29)>>30, m.OS, m.Go, m.Commit)
 		if !said[text] {
 			said[text] = true

@@ -76,7 +76,7 @@ func Measure(ctx context.Context, s Scenario, set Settings, progress func(string
 func measureOnce(ctx context.Context, s Scenario, set Settings, progress func(string)) (Run, error) {
 	l := NewLoad(set.Rate, set.WarmUp, set.Duration, set.Events)
 	m := NewMeter(l)
-	m.begin()
+	forgetPeak()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	watched := make(chan struct{})
@@ -85,6 +85,7 @@ func measureOnce(ctx context.Context, s Scenario, set Settings, progress func(st
 		m.watch(ctx, set, progress)
 	}()
 	err := s.Run(ctx, l, m)
+	m.End()
 	cancel()
 	<-watched
 	if err != nil {
@@ -96,9 +97,7 @@ func measureOnce(ctx context.Context, s Scenario, set Settings, progress func(st
 // watch begins the measurement behind the warm-up and says how it goes.
 func (m *Meter) watch(ctx context.Context, set Settings, progress func(string)) {
 	var warm <-chan time.Time
-	if set.WarmUp > 0 {
-		warm = time.After(set.WarmUp)
-	}
+	start := m.start
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	last := m.load.Taken()
@@ -106,8 +105,13 @@ func (m *Meter) watch(ctx context.Context, set Settings, progress func(string)) 
 		select {
 		case <-ctx.Done():
 			return
+		case <-start:
+			start = nil
+			if set.WarmUp > 0 {
+				warm = time.After(set.WarmUp)
+			}
 		case <-warm:
-			m.begin()
+			m.begin(false)
 			warm = nil
 		case <-tick.C:
 			n := m.load.Taken()
@@ -118,10 +122,13 @@ func (m *Meter) watch(ctx context.Context, set Settings, progress func(string)) 
 }
 
 func (m *Meter) result() (Run, error) {
-	now, wall := used(), time.Since(m.began)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	r := Run{Events: m.load.Taken() - m.at, Out: m.out, Seconds: wall.Seconds(), RSS: peakRSS(), Lost: m.lost(), Repeats: m.repeats, Epochs: m.epochs}
+	now, wall := m.to.used, m.to.at.Sub(m.began)
+	r := Run{Events: m.to.taken - m.at, Out: m.out, Seconds: wall.Seconds(), RSS: m.to.rss, Lost: m.lost(), Repeats: m.repeats, Epochs: m.epochs}
+	if m.times.TotalCount() > 0 {
+		r.Epochs.P50, r.Epochs.Longest = m.times.ValueAtQuantile(50), m.times.Max()
+	}
 	if r.Events <= 0 {
 		return r, errors.New("no event was taken behind the warm-up: give a longer duration, or a shorter warm-up")
 	}
