@@ -111,7 +111,7 @@ func (l *Load) Taken() int64 {
 // Open tells whether the load is an open one.
 func (l *Load) Open() bool { return l.rate > 0 }
 
-// Duration is how long the load lasts behind its warm-up, and limit after how many events it ends before that; 0 is none.
+// Duration is how long the load lasts behind its warm-up, or limit after how many events it ends instead, where that is positive.
 func (l *Load) Duration() (d time.Duration, limit int64) { return l.duration, l.limit }
 
 // Due is when an event of an open load was due.

@@ -9,7 +9,6 @@ import (
 	"github.com/millrace-stream/millrace/flow/codec"
 	"github.com/millrace-stream/millrace/flow/watermark"
 	"github.com/millrace-stream/millrace/operators"
-	"github.com/millrace-stream/millrace/operators/agg"
 	"github.com/millrace-stream/millrace/operators/window"
 )
 
@@ -33,20 +32,17 @@ func readingTemperature(r Reading) float64 { return r.Temperature }
 
 // F is B behind the decoding of JSON and a conversion.
 func F(t *flow.Topology, src flow.Source[Reading], r *workload.Result) {
-	timed := flow.AssignTime(flow.From(t, "readings", src), "event-time", Reading.At, watermark.Monotonous().Simulated())
+	flow.To(FahrenheitPerMinute(flow.From(t, "readings", src)), "sum", Sum(Total, r))
+}
+
+// FahrenheitPerMinute is job F without source and sink.
+func FahrenheitPerMinute(readings flow.Stream[Reading]) flow.Stream[Minute] {
+	timed := flow.AssignTime(readings, "event-time", Reading.At, watermark.Monotonous().Simulated())
 	fahrenheit := operators.Update(timed, "fahrenheit", func(_ context.Context, r *Reading) error {
 		r.Temperature = r.Temperature*1.8 + 32
 		return nil
 	})
-	minutes := operators.Window(flow.KeyBy(fahrenheit, readingDevice), "per-minute", window.Tumbling(time.Minute), agg.Into(
-		agg.To(func(s *Stats) *float64 { return &s.Avg }, agg.Avg(readingTemperature)),
-		agg.To(func(s *Stats) *float64 { return &s.Max }, agg.Max(readingTemperature)),
-		agg.To(func(s *Stats) *float64 { return &s.Min }, agg.Min(readingTemperature)),
-		agg.To(func(s *Stats) *int64 { return &s.Count }, agg.Count(readingTemperature)),
-	))
-	flow.To(minutes, "sum", Sum(func(m Minute) float64 {
-		return m.Value.Avg + m.Value.Max + m.Value.Min + float64(m.Value.Count)
-	}, r))
+	return operators.Window(flow.KeyBy(fahrenheit, readingDevice), "per-minute", window.Tumbling(time.Minute), stats(readingTemperature))
 }
 
 // PayloadSource decodes n payloads in one partition. The payloads of a batch lie in one piece of memory, as in the answer of a broker: a

@@ -32,40 +32,62 @@ func humidity(e Event) float64    { return e.Humidity }
 
 // A is two updates and a filter, summed.
 func A(t *flow.Topology, src flow.Source[Event], r *workload.Result) {
-	in := flow.From(t, "events", src)
+	flow.To(Stateless(flow.From(t, "events", src)), "sum", Sum(humidity, r))
+}
+
+// Stateless is job A without source and sink.
+func Stateless(in flow.Stream[Event]) flow.Stream[Event] {
 	fahrenheit := operators.Update(in, "fahrenheit", func(_ context.Context, e *Event) error {
 		e.Temperature = e.Temperature*1.8 + 32
 		return nil
 	})
 	dry := operators.Filter(fahrenheit, "dry", func(e Event) bool { return e.Humidity < 50 })
-	mixed := operators.Update(dry, "mixed", func(_ context.Context, e *Event) error {
+	return operators.Update(dry, "mixed", func(_ context.Context, e *Event) error {
 		e.Humidity = e.Temperature*0.5 + e.Humidity*0.1
 		return nil
 	})
-	flow.To(mixed, "sum", Sum(humidity, r))
 }
 
 // B is, per device and minute, the average, maximum, minimum and count.
 func B(t *flow.Topology, src flow.Source[Event], r *workload.Result) {
-	minutes := operators.Window(flow.KeyBy(timed(t, src), device), "per-minute", window.Tumbling(time.Minute), agg.Into(
+	flow.To(PerMinute(flow.From(t, "events", src)), "sum", Sum(Total, r))
+}
+
+// PerMinute is the B jobs without source and sink.
+func PerMinute(in flow.Stream[Event]) flow.Stream[Minute] {
+	return operators.Window(inTime(in), "per-minute", window.Tumbling(time.Minute), stats(temperature))
+}
+
+// Total is what the sum of a job adds for a window.
+func Total(m Minute) float64 {
+	return m.Value.Avg + m.Value.Max + m.Value.Min + float64(m.Value.Count)
+}
+
+func stats[T any](temperature func(T) float64) agg.Aggregate[T, Stats] {
+	return agg.Into(
 		agg.To(func(s *Stats) *float64 { return &s.Avg }, agg.Avg(temperature)),
 		agg.To(func(s *Stats) *float64 { return &s.Max }, agg.Max(temperature)),
 		agg.To(func(s *Stats) *float64 { return &s.Min }, agg.Min(temperature)),
 		agg.To(func(s *Stats) *int64 { return &s.Count }, agg.Count(temperature)),
-	))
-	flow.To(minutes, "sum", Sum(func(m Minute) float64 {
-		return m.Value.Avg + m.Value.Max + m.Value.Min + float64(m.Value.Count)
-	}, r))
+	)
 }
 
 // D is the stream without repeats of (device, seq).
 func D(t *flow.Topology, src flow.Source[Event], r *workload.Result) {
-	fresh := operators.Dedup(flow.KeyBy(timed(t, src), device), "dedup", seq, 5*time.Second)
-	flow.To(fresh.Unkeyed(), "sum", Sum(humidity, r))
+	flow.To(Distinct(flow.From(t, "events", src)), "sum", Sum(humidity, r))
+}
+
+// Distinct is job D without source and sink.
+func Distinct(in flow.Stream[Event]) flow.Stream[Event] {
+	return operators.Dedup(inTime(in), "dedup", seq, 5*time.Second).Unkeyed()
 }
 
 func timed(t *flow.Topology, src flow.Source[Event]) flow.Stream[Event] {
 	return flow.AssignTime(flow.From(t, "events", src), "event-time", Event.Time, watermark.Monotonous().Simulated())
+}
+
+func inTime(in flow.Stream[Event]) flow.KeyedStream[string, Event] {
+	return flow.KeyBy(flow.AssignTime(in, "event-time", Event.Time, watermark.Monotonous().Simulated()), device)
 }
 
 // Source makes events of a job, n of them, in one partition.
@@ -161,13 +183,10 @@ func (c *counter) ProcessBatch(_ context.Context, _ []flow.Slot, in []flow.Recor
 
 // C is B with windows of 60 s that begin every second.
 func C(t *flow.Topology, src flow.Source[Event], r *workload.Result) {
-	minutes := operators.Window(flow.KeyBy(timed(t, src), device), "last-minute", window.Sliding(time.Minute, time.Second), agg.Into(
-		agg.To(func(s *Stats) *float64 { return &s.Avg }, agg.Avg(temperature)),
-		agg.To(func(s *Stats) *float64 { return &s.Max }, agg.Max(temperature)),
-		agg.To(func(s *Stats) *float64 { return &s.Min }, agg.Min(temperature)),
-		agg.To(func(s *Stats) *int64 { return &s.Count }, agg.Count(temperature)),
-	))
-	flow.To(minutes, "sum", Sum(func(m Minute) float64 {
-		return m.Value.Avg + m.Value.Max + m.Value.Min + float64(m.Value.Count)
-	}, r))
+	flow.To(LastMinute(flow.From(t, "events", src)), "sum", Sum(Total, r))
+}
+
+// LastMinute is job C without source and sink.
+func LastMinute(in flow.Stream[Event]) flow.Stream[Minute] {
+	return operators.Window(inTime(in), "last-minute", window.Sliding(time.Minute, time.Second), stats(temperature))
 }
