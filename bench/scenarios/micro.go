@@ -23,7 +23,7 @@ import (
 
 // All are the scenarios of this project.
 func All() []harness.Scenario {
-	return slices.Concat(micro(), nexmark.Scenarios(flow.WithStore(state.InMemory())))
+	return slices.Concat(jobScenarios(), floorScenarios(), micro(), nexmark.Scenarios(flow.WithStore(state.InMemory())))
 }
 
 type event = jobs.Event
@@ -38,12 +38,14 @@ func inProcess(name, about string, job workload.Job, each bool, c chain) harness
 			m.EachOnce()
 		}
 		g := workload.New(job)
-		t := flow.New("bench", flow.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil))), flow.WithStore(state.InMemory()),
+		t := flow.New("bench", flow.WithLogger(silent()), flow.WithStore(state.InMemory()),
 			flow.WithParallelism(1), flow.WithHooks(m), flow.WithEpochInterval(100*time.Millisecond))
 		flow.To(c(flow.From(t, "events", harness.From(l, g.Fill))), "out", harness.To(m, func(i int64) int64 { return i }))
 		return t.Run(ctx)
 	})
 }
+
+func silent() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
 func seq(e event) int64           { return e.Seq }
 func device(e event) string       { return e.Device }
