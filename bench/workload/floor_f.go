@@ -35,6 +35,22 @@ func (p *Payloads) Floor(n int64) Result {
 	return m.r
 }
 
+// FloorMap is only the decoding and the update of job F: the sum of t*1.8+32.
+func (p *Payloads) FloorMap(n int64) Result {
+	buf := make([]byte, 0, 256)
+	var res Result
+	var r reading
+	for i := range n {
+		buf = p.Append(buf[:0], i)
+		if err := r.decode(buf); err != nil {
+			panic(err)
+		}
+		res.Out++
+		res.Sum += r.temperature*1.8 + 32
+	}
+	return res
+}
+
 type reading struct {
 	device      string
 	ts          int64
