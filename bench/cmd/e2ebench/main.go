@@ -1,0 +1,164 @@
+// Command e2ebench measures whole paths with real servers: see package bench/e2e. It starts the servers that it needs.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/pprof"
+	"syscall"
+	"time"
+
+	"github.com/millrace-stream/millrace/bench/e2e"
+	"github.com/millrace-stream/millrace/bench/harness"
+)
+
+const usage = `e2ebench measures whole paths with real servers, which it starts.
+
+  e2ebench pair mqtt|rocketmq|kafka [flags]   a path against a bare loop over the same client, in turns
+  e2ebench latency [flags]                    MQTT to ClickHouse at 80 % of the rate that it sustains
+  e2ebench durability [flags]                 the main job in process: state in memory, and in files with epochs of 1 s and 100 ms
+  e2ebench recovery [flags]                   the time from a start behind a SIGKILL to the first record
+  e2ebench list|compare|report ...            as flowbench
+
+e2ebench pair -h tells the flags.
+`
+
+func main() {
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	cancel()
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "e2ebench:", err)
+		os.Exit(1)
+	}
+}
+
+type flags struct {
+	*flag.FlagSet
+	set harness.Settings
+	out string
+	// profile is where a CPU profile goes to.
+	profile string
+	note    func(string)
+}
+
+func newFlags(name string, errOut io.Writer) *flags {
+	f := &flags{FlagSet: flag.NewFlagSet("e2ebench "+name, flag.ContinueOnError), note: func(t string) { fmt.Fprintln(errOut, t) }}
+	f.SetOutput(errOut)
+	f.IntVar(&f.set.Runs, "runs", 5, "how often")
+	f.StringVar(&f.profile, "cpuprofile", "", "file for a CPU profile of this process")
+	f.StringVar(&f.out, "out", "", "folder for the results, one JSON file per scenario; empty prints only")
+	return f
+}
+
+func (f *flags) write(rs ...harness.Result) error {
+	if f.out == "" {
+		return nil
+	}
+	return harness.Write(f.out, rs...)
+}
+
+// profiled runs f under a CPU profile where one is asked for.
+func (f *flags) profiled(run func() error) (err error) {
+	if f.profile == "" {
+		return run()
+	}
+	file, err := os.Create(f.profile)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	if err := pprof.StartCPUProfile(file); err != nil {
+		return err
+	}
+	defer pprof.StopCPUProfile()
+	return run()
+}
+
+func run(ctx context.Context, args []string, out, errOut io.Writer) error {
+	if len(args) == 0 {
+		fmt.Fprint(out, usage)
+		return nil
+	}
+	switch name, args := args[0], args[1:]; name {
+	case "pair":
+		return pair(ctx, args, out, errOut)
+	case "latency":
+		return latency(ctx, args, out, errOut)
+	}
+	return fmt.Errorf("there is no command %q:\n%s", args[0], usage)
+}
+
+func pair(ctx context.Context, args []string, out, errOut io.Writer) (err error) {
+	if len(args) == 0 {
+		return errors.New("pair takes mqtt, rocketmq or kafka")
+	}
+	f := newFlags("pair", errOut)
+	f.Int64Var(&f.set.Events, "events", 0, "records of a run; 0 means 200,000 for mqtt and 1,000,000 for the others")
+	window := f.Int("window", 0, "mqtt: messages that the broker leaves unacked, by a broker of its own; 0 takes the shared one")
+	if err := f.Parse(args[1:]); err != nil {
+		return err
+	}
+	servers, down, err := up(ctx, args[0], *window, f.note)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, down()) }()
+	events := int64(1_000_000)
+	var bare, path e2e.Bench
+	switch args[0] {
+	case "mqtt":
+		events = 200_000
+		bare, path = e2e.MQTT(servers)
+	default:
+		return fmt.Errorf("there is no pair %q: mqtt, rocketmq, kafka", args[0])
+	}
+	if f.set.Events == 0 {
+		f.set.Events = events
+	}
+	defer func() {
+		err = errors.Join(err, bare.Close(context.WithoutCancel(ctx)), path.Close(context.WithoutCancel(ctx)))
+	}()
+	var r e2e.Ratio
+	if err := f.profiled(func() (err error) {
+		r, err = e2e.Pair(ctx, bare, path, f.set, f.note)
+		return err
+	}); err != nil {
+		return err
+	}
+	fmt.Fprintln(out, r)
+	return f.write(r.Bare, r.Path)
+}
+
+func latency(ctx context.Context, args []string, out, errOut io.Writer) (err error) {
+	f := newFlags("latency", errOut)
+	f.DurationVar(&f.set.WarmUp, "warm-up", 2*time.Second, "how long events flow before anything is measured")
+	f.DurationVar(&f.set.Duration, "duration", 10*time.Second, "how long is measured")
+	bound := f.Duration("bound", 2*time.Second, "what 99 % of the events must stay below")
+	window := f.Int("window", 0, "messages that the broker leaves unacked, by a broker of its own; 0 takes the shared one")
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	servers, down, err := up(ctx, "mqtt", *window, f.note)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, down()) }()
+	_, path := e2e.MQTT(servers)
+	sustains, r, err := e2e.Latency(ctx, path, f.set, *bound, f.note)
+	if err != nil {
+		return err
+	}
+	for _, x := range r.Runs {
+		fmt.Fprintf(out, "%s sustains %.0f events/s; at %.0f: p50 %v, p99 %v, p99.9 %v, max %v\n", path.Name(), sustains, r.Settings.Rate,
+			us(x.Latency.P50), us(x.Latency.P99), us(x.Latency.P999), us(x.Latency.Max))
+	}
+	return f.write(r)
+}
+
+func us(n int64) time.Duration { return time.Duration(n) * time.Microsecond }

@@ -1,0 +1,38 @@
+package e2e_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/millrace-stream/millrace/bench/e2e"
+	"github.com/millrace-stream/millrace/bench/harness"
+	"github.com/millrace-stream/millrace/internal/services"
+)
+
+// pair runs both of a pair once more than once, so that what a run leaves behind would be in the way of the next, and has every record counted.
+func pair(t *testing.T, bare, path e2e.Bench, events int64) {
+	t.Cleanup(func() {
+		require.NoError(t, bare.Close(context.WithoutCancel(t.Context())))
+		require.NoError(t, path.Close(context.WithoutCancel(t.Context())))
+	})
+	r, err := e2e.Pair(t.Context(), bare, path, harness.Settings{Events: events, Runs: 2}, nil)
+	require.NoError(t, err)
+	require.Len(t, r.Bare.Runs, 3)
+	require.Len(t, r.Path.Runs, 2)
+	require.Len(t, r.Each, 2)
+	require.Positive(t, r.Median)
+	require.Positive(t, r.CPU)
+	for _, x := range append(r.Bare.Runs, r.Path.Runs...) {
+		require.Equal(t, events, x.Events)
+		require.Equal(t, events, x.Out)
+		require.Zero(t, x.Lost+x.Repeats)
+	}
+}
+
+func TestMQTT(t *testing.T) {
+	t.Parallel()
+	bare, path := e2e.MQTT(e2e.Of(services.Need(t, services.Mosquitto, services.ClickHouse)))
+	pair(t, bare, path, 5_000)
+}

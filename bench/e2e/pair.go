@@ -1,0 +1,149 @@
+package e2e
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/millrace-stream/millrace/bench/harness"
+)
+
+// Measure is harness.Measure with what stands before and behind each run. A run that did not pass its check has no figures.
+func Measure(ctx context.Context, b Bench, set harness.Settings, progress func(string)) (all harness.Result, err error) {
+	runs := max(set.Runs, 1)
+	set.Runs = 1
+	for i := range runs {
+		one, err := measureOnce(ctx, b, set, progress)
+		if err != nil {
+			return all, fmt.Errorf("run %d: %w", i+1, err)
+		}
+		add(&all, one)
+	}
+	return all, nil
+}
+
+func measureOnce(ctx context.Context, b Bench, set harness.Settings, progress func(string)) (harness.Result, error) {
+	if err := b.Prepare(ctx, set); err != nil {
+		return harness.Result{}, fmt.Errorf("prepare %s: %w", b.Name(), err)
+	}
+	r, err := harness.Measure(ctx, b, set, progress)
+	if err != nil {
+		return r, err
+	}
+	if err := b.Check(ctx); err != nil {
+		return r, fmt.Errorf("%s: %w", b.Name(), err)
+	}
+	if run := r.Runs[0]; run.Lost != 0 || run.Repeats != 0 {
+		return r, fmt.Errorf("%s: %d events lost, %d repeated", b.Name(), run.Lost, run.Repeats)
+	}
+	return r, nil
+}
+
+// add adds a result's runs to those of the same scenario.
+func add(to *harness.Result, r harness.Result) {
+	if to.Scenario == "" {
+		*to = r
+		return
+	}
+	to.Runs = append(to.Runs, r.Runs...)
+	to.Settings.Runs = len(to.Runs)
+}
+
+// Ratio is a path against its bare loop.
+type Ratio struct {
+	Bare, Path harness.Result
+	// Each is the path's rate over that of the bare loops around it, per turn; Median is their median.
+	Each   []float64
+	Median float64
+	// CPU is the path's processor time per event over that of the bare loop, medians: the servers' is in neither.
+	CPU float64
+}
+
+// Pair measures a bare loop and a path in turns, so that both see the same machine: bare, path, bare, path ... bare.
+func Pair(ctx context.Context, bare, path Bench, set harness.Settings, progress func(string)) (Ratio, error) {
+	if progress == nil {
+		progress = func(string) {}
+	}
+	var r Ratio
+	turns := max(set.Runs, 1)
+	set.Runs = 1
+	turn := func(b Bench, to *harness.Result) (float64, error) {
+		one, err := measureOnce(ctx, b, set, nil)
+		if err != nil {
+			return 0, err
+		}
+		add(to, one)
+		run := one.Runs[0]
+		progress(fmt.Sprintf("%s %.0f events/s, %.3f us of CPU per event, %d epochs", b.Name(), run.PerSecond, run.CPU, run.Epochs.N))
+		return run.PerSecond, nil
+	}
+	before, err := turn(bare, &r.Bare)
+	if err != nil {
+		return r, err
+	}
+	for range turns {
+		rate, err := turn(path, &r.Path)
+		if err != nil {
+			return r, err
+		}
+		after, err := turn(bare, &r.Bare)
+		if err != nil {
+			return r, err
+		}
+		r.Each = append(r.Each, rate/((before+after)/2))
+		before = after
+	}
+	cpu := func(x *harness.Result) float64 {
+		return median(x.Runs, func(r harness.Run) float64 { return r.CPU })
+	}
+	r.Median, r.CPU = median(r.Each, func(x float64) float64 { return x }), cpu(&r.Path)/cpu(&r.Bare)
+	return r, nil
+}
+
+func median[T any](of []T, value func(T) float64) float64 {
+	v := make([]float64, len(of))
+	for i := range of {
+		v[i] = value(of[i])
+	}
+	slices.SortFunc(v, cmp.Compare[float64])
+	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
+}
+
+// String is the ratio in words.
+func (r Ratio) String() string {
+	rate := func(x harness.Result) float64 {
+		return median(x.Runs, func(r harness.Run) float64 { return r.PerSecond })
+	}
+	return fmt.Sprintf("%s %.0f events/s, %s %.0f events/s: %.2fx, turn by turn %.2f; processor time of this process per event %.1fx",
+		r.Path.Scenario, rate(r.Path), r.Bare.Scenario, rate(r.Bare), r.Median, r.Each, r.CPU)
+}
+
+// Latency searches for the highest rate that a path sustains with its p99 within bound, and measures its latency at 80 % of it.
+func Latency(ctx context.Context, b Bench, set harness.Settings, bound time.Duration, progress func(string)) (sustains float64, at80 harness.Result, err error) {
+	found, err := harness.Search(ctx, checked{b}, set, bound, progress)
+	if err != nil {
+		return 0, at80, err
+	}
+	if found.Rate == 0 {
+		return 0, at80, errors.New("no rate was sustained")
+	}
+	set.Rate = 0.8 * found.Rate
+	at80, err = Measure(ctx, b, set, progress)
+	return found.Rate, at80, err
+}
+
+// checked makes a plain scenario of a Bench: what stands before and behind is measured too.
+type checked struct{ Bench }
+
+func (c checked) Run(ctx context.Context, l *harness.Load, m *harness.Meter) error {
+	if err := c.Prepare(ctx, harness.Settings{}); err != nil {
+		return err
+	}
+	if err := c.Bench.Run(ctx, l, m); err != nil {
+		return err
+	}
+	return c.Check(ctx)
+}
