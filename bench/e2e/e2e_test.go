@@ -36,3 +36,15 @@ func TestMQTT(t *testing.T) {
 	bare, path := e2e.MQTT(e2e.Of(services.Need(t, services.Mosquitto, services.ClickHouse)))
 	pair(t, bare, path, 5_000)
 }
+
+func TestKafka(t *testing.T) {
+	t.Parallel()
+	bare, path := e2e.Kafka(e2e.Of(services.Need(t, services.Kafka, services.ClickHouse)))
+	pair(t, bare, path, 20_000)
+}
+
+func TestRocketMQ(t *testing.T) {
+	t.Parallel()
+	bare, path := e2e.RocketMQ(e2e.Of(services.Need(t, services.RocketBroker, services.ClickHouse)))
+	pair(t, bare, path, 20_000)
+}

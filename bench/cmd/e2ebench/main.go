@@ -115,6 +115,10 @@ func pair(ctx context.Context, args []string, out, errOut io.Writer) (err error)
 	case "mqtt":
 		events = 200_000
 		bare, path = e2e.MQTT(servers)
+	case "rocketmq":
+		bare, path = e2e.RocketMQ(servers)
+	case "kafka":
+		bare, path = e2e.Kafka(servers)
 	default:
 		return fmt.Errorf("there is no pair %q: mqtt, rocketmq, kafka", args[0])
 	}
