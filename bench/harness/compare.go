@@ -53,12 +53,12 @@ type Difference struct {
 // leastRuns is how many runs of each it takes for the test to be able to find a difference.
 const leastRuns = 4
 
-// Compare compares the scenarios that both have.
+// Compare compares the scenarios that both have, at the same rate.
 func Compare(before, after []Result) ([]Difference, error) {
 	var all []Difference
 	for i := range before {
 		for j := range after {
-			if before[i].Scenario == after[j].Scenario {
+			if before[i].file() == after[j].file() {
 				all = append(all, compare(&before[i], &after[j])...)
 			}
 		}

@@ -135,22 +135,65 @@ func TestCompareSaysWhatDiffers(t *testing.T) {
 	require.ErrorContains(t, err, "no scenario in common")
 }
 
-func TestReportHasTablesAndCharts(t *testing.T) {
+// named is a result of a closed load.
+func named(name string, cpu ...float64) harness.Result {
+	r := result(cpu...)
+	r.Scenario, r.About, r.Command = name, "about "+name, "flowbench run "+name
+	return r
+}
+
+func TestReport(t *testing.T) {
 	dir := t.TempDir()
-	open := result(2, 2, 2)
-	open.Scenario, open.Settings.Rate = "test/open", 1000
+	open := named("micro/open", 2, 2, 2)
+	open.Settings.Rate = 1000
 	for i := range open.Runs {
 		open.Runs[i].Latency = &harness.Latency{P50: 1500, P99: 9000, P999: 12_000, Max: 20_000}
 	}
-	text, err := harness.Report([]harness.Result{open, result(1, 3, 2)}, dir)
+	durable := named("jobs/durable/A", 5)
+	durable.Runs[0].Epochs = harness.Epochs{N: 4, Bytes: 8 << 20, LongestPause: 3 * time.Millisecond, P50: 7000, Longest: 9000}
+	profiled := named("micro/x", 1, 3, 2)
+	profiled.Runs[0].Nodes = []harness.NodeTime{{Node: "map", Share: 0.75}, {Node: "out", Share: 0.25}}
+	searched := named("micro/open")
+	searched.Sustained = &harness.Sustained{Rate: 250_000, Bound: time.Second, Probes: 7}
+	elsewhere := named("flink/p2/A", 0.5)
+	elsewhere.Machine.CPU = "another"
+	text, err := harness.Report([]harness.Result{
+		open, durable, profiled, searched, elsewhere, named("jobs/A", 4), named("floor/A", 2), named("flink/p1/A", 3), named("peers/A/samber-ro", 40), named("jobs/F-json", 9),
+		named("nexmark/q11", 2), named("nexmark/q2", 1), named("flink/p1/nexmark/q2", 8), named("peers/F-map/floor", 1), named("peers/F-map/benthos", 7),
+	}, harness.Charts{Dir: dir, Link: "pictures"})
 	require.NoError(t, err)
-	require.Contains(t, text, "| test/x | all it takes | 3 | 500 | 2.00 |")
-	require.Contains(t, text, "| test/open | 1000/s | 3 | 500 | 2.00 | 0.000 | 0.000 % | 1500 us | 9000 us | 12000 us |")
-	require.Contains(t, text, "![Latency, 99th percentile](latency.svg)")
-	for _, f := range []string{"cpu.svg", "cpu.png", "latency.svg", "latency.png"} {
-		info, err := os.Stat(filepath.Join(dir, f))
-		require.NoError(t, err)
-		require.Greater(t, info.Size(), int64(1000))
+	for _, want := range []string{
+		"## Reference jobs",
+		"| A | flink, p2 | 1 | 2000 | 0.500 |  |  |", // on another machine: no ratios
+		"|  | loop by hand | 1 | 500 | 2.00 | 1.00 | 0.500 |",
+		"|  | flink, p1 | 1 | 333 | 3.00 | 1.50 | 0.750 |",
+		"|  | Millrace | 1 | 250 | 4.00 | 2.00 | 1.00 |",
+		"|  | Millrace, durable | 1 | 200 | 5.00 | 2.50 | 1.25 |",
+		"|  | samber-ro | 1 | 25.0 | 40.0 | 20.0 | 10.0 |",
+		"| F | Millrace, json |",
+		"| F-map | loop by hand, beside the peers | 1 | 1000 | 1.00 | 1.00 |  |",
+		"|  | benthos | 1 | 143 | 7.00 | 7.00 |",
+		"## Nexmark",
+		"| q2 | Millrace | 1 | 1000 | 1.00 |  | 1.00 |",
+		"|  | flink p1 | 1 | 125 | 8.00 |  | 8.00 |",
+		"| micro/x | about micro/x | 3 | 500 (333 to 1000) | 2.00 (1.00 to 3.00) |",
+		"| micro/open | 1000 | 3 | 500 | 2.00 | 1.50 ms | 9.00 ms | 12.0 ms | 20.0 ms |",
+		"| micro/open | 1s | 250000 |  | 7 |",
+		"| jobs/durable/A | 4 | 3.00 ms | 7.00 ms | 9.00 ms | 2.00 MiB |",
+		"| micro/x | map 75 %, out 25 % |",
+		"- A: flink, p1 has 3.00 us of processor time per event, Millrace 4.00.",
+		"![Latency](pictures/latency.svg)",
+		"flowbench run micro/x",
+	} {
+		require.Contains(t, text, want)
+	}
+	require.NotContains(t, text, "samber-ro has")
+	for _, f := range []string{"reference-jobs", "nexmark", "micro", "latency"} {
+		for _, ext := range []string{".svg", ".png"} {
+			info, err := os.Stat(filepath.Join(dir, f+ext))
+			require.NoError(t, err)
+			require.Greater(t, info.Size(), int64(1000))
+		}
 	}
 }
 
@@ -181,6 +224,13 @@ func TestCommand(t *testing.T) {
 	code, out, errOut = main(t, "report", dir)
 	require.Zero(t, code, errOut)
 	require.Contains(t, out, "| test/map |")
+	page := filepath.Join(t.TempDir(), "benchmarks.md")
+	code, out, errOut = main(t, "report", dir, "-o", page, "-charts", filepath.Join(filepath.Dir(page), "pictures"))
+	require.Zero(t, code, errOut)
+	require.Empty(t, out)
+	written, err := os.ReadFile(page)
+	require.NoError(t, err)
+	require.Contains(t, string(written), "(pictures/test.svg)")
 	code, out, errOut = main(t, "search", "test/map", "-duration", "100ms", "-warm-up", "0s")
 	require.Zero(t, code, errOut)
 	require.Contains(t, out, "test/map sustains ")

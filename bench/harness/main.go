@@ -6,6 +6,8 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -17,7 +19,7 @@ const usageText = `flowbench measures topologies.
   flowbench run SCENARIO [flags]       measures one, a family, or all
   flowbench search SCENARIO [flags]    finds the highest rate at which latency stays bounded
   flowbench compare BEFORE AFTER       compares two folders of results, or two files
-  flowbench report DIR [flags]         makes tables and charts of a folder of results
+  flowbench report DIR [flags]         makes a page with tables and charts of a folder of results
 
 flowbench run -h tells the flags.
 `
@@ -42,6 +44,7 @@ func command(ctx context.Context, args []string, out, errOut io.Writer, all []Sc
 		fmt.Fprint(out, usageText)
 		return nil
 	}
+	given := strings.Join(append([]string{filepath.Base(os.Args[0])}, args...), " ")
 	name, args := args[0], args[1:]
 	switch name {
 	case "list":
@@ -51,9 +54,9 @@ func command(ctx context.Context, args []string, out, errOut io.Writer, all []Sc
 		}
 		return w.Flush()
 	case "run":
-		return runCommand(ctx, args, out, errOut, all)
+		return runCommand(ctx, args, out, errOut, all, given)
 	case "search":
-		return searchCommand(ctx, args, out, errOut, all)
+		return searchCommand(ctx, args, out, errOut, all, given)
 	case "compare":
 		return compareCommand(args, out)
 	case "report":
@@ -91,7 +94,7 @@ func parse(f *flag.FlagSet, args []string, words int, what string) ([]string, er
 	return given, nil
 }
 
-func runCommand(ctx context.Context, args []string, out, errOut io.Writer, all []Scenario) error {
+func runCommand(ctx context.Context, args []string, out, errOut io.Writer, all []Scenario, given string) error {
 	f := flag.NewFlagSet("flowbench run", flag.ContinueOnError)
 	f.SetOutput(errOut)
 	var set Settings
@@ -125,6 +128,7 @@ func runCommand(ctx context.Context, args []string, out, errOut io.Writer, all [
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n", r.Scenario, number(x.PerSecond), number(x.CPU), number(x.Allocs), p50, p99, x.Lost, x.Repeats)
 		}
 		if *dir != "" {
+			r.Command = given
 			if err := Write(*dir, r); err != nil {
 				return err
 			}
@@ -133,12 +137,13 @@ func runCommand(ctx context.Context, args []string, out, errOut io.Writer, all [
 	return w.Flush()
 }
 
-func searchCommand(ctx context.Context, args []string, out, errOut io.Writer, all []Scenario) error {
+func searchCommand(ctx context.Context, args []string, out, errOut io.Writer, all []Scenario, given string) error {
 	f := flag.NewFlagSet("flowbench search", flag.ContinueOnError)
 	f.SetOutput(errOut)
 	var set Settings
 	settings(f, &set)
 	bound := f.Duration("bound", 2*time.Second, "what 99 % of the events must stay below")
+	dir := f.String("out", "", "folder for the results, one JSON file per scenario; empty prints only")
 	words, err := parse(f, args, 1, "the name of a scenario, a family, or all: see flowbench list")
 	if err != nil {
 		return err
@@ -153,6 +158,13 @@ func searchCommand(ctx context.Context, args []string, out, errOut io.Writer, al
 			return err
 		}
 		fmt.Fprintf(out, "%s sustains %s events/s (p99 within %v, %d probes)\n", s.Name(), number(found.Rate), *bound, len(found.Probes))
+		if *dir != "" {
+			r := found.result(s, set, *bound)
+			r.Command = given
+			if err := Write(*dir, r); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
@@ -185,6 +197,7 @@ func compareCommand(args []string, out io.Writer) error {
 func reportCommand(args []string, out, errOut io.Writer) error {
 	f := flag.NewFlagSet("flowbench report", flag.ContinueOnError)
 	f.SetOutput(errOut)
+	page := f.String("o", "", "file of the page; empty prints it")
 	charts := f.String("charts", "", "folder for the charts; empty is the folder of the results")
 	words, err := parse(f, args, 1, "a folder of results")
 	if err != nil {
@@ -194,13 +207,22 @@ func reportCommand(args []string, out, errOut io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if *charts == "" {
-		*charts = words[0]
+	c := Charts{Dir: *charts}
+	if c.Dir == "" {
+		c.Dir = words[0]
 	}
-	text, err := Report(rs, *charts)
+	if *page != "" {
+		if c.Link, err = filepath.Rel(filepath.Dir(*page), c.Dir); err != nil {
+			return fmt.Errorf("the page and the charts must lie so that one can link the other: %w", err)
+		}
+	}
+	text, err := Report(rs, c)
 	if err != nil {
 		return err
 	}
-	fmt.Fprint(out, strings.TrimRight(text, "\n")+"\n")
-	return nil
+	if *page == "" {
+		_, err = io.WriteString(out, text)
+		return err
+	}
+	return os.WriteFile(*page, []byte(text), 0o644)
 }

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
@@ -21,6 +23,29 @@ type Result struct {
 	Settings Settings  `json:"settings"`
 	Machine  Machine   `json:"machine"`
 	Runs     []Run     `json:"runs"`
+	// Command is how it was made, as far as it is known.
+	Command string `json:"command,omitempty"`
+	// Sustained is set where the highest rate was searched for; Runs is then the run at that rate.
+	Sustained *Sustained `json:"sustained,omitempty"`
+}
+
+// Sustained is what a search came to.
+type Sustained struct {
+	Rate   float64       `json:"rate"`
+	Bound  time.Duration `json:"bound_ns"`
+	Probes int           `json:"probes"`
+}
+
+// file is the name of a result's file.
+func (r *Result) file() string {
+	name := strings.ReplaceAll(r.Scenario, "/", "-")
+	switch {
+	case r.Sustained != nil:
+		name += "-sustained"
+	case r.Settings.Rate > 0:
+		name += fmt.Sprintf("-at-%.0f", r.Settings.Rate)
+	}
+	return name + ".json"
 }
 
 // Machine is where it was measured.
@@ -46,19 +71,38 @@ func ThisMachine() Machine {
 		first, _, _ := strings.Cut(string(b), " ")
 		m.Load, _ = strconv.ParseFloat(first, 64)
 	}
-	m.Commit = "unknown"
+	m.Commit = commit()
+	return m
+}
+
+// commit is that of the program, or, where the build does not say it, that of the folder in which it runs.
+func commit() string {
+	at := ""
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
 			switch {
 			case s.Key == "vcs.revision":
-				m.Commit = s.Value
+				at = s.Value
 			case s.Key == "vcs.modified" && s.Value == "true":
-				m.Commit += " and changes"
+				at += changed
 			}
 		}
 	}
-	return m
+	if at != "" {
+		return at
+	}
+	head, err := exec.Command("git", "rev-parse", "HEAD").Output()
+	if err != nil {
+		return "unknown"
+	}
+	at = strings.TrimSpace(string(head))
+	if exec.Command("git", "diff", "--quiet", "HEAD").Run() != nil {
+		at += changed
+	}
+	return at
 }
+
+const changed = " and changes"
 
 func field(file, name string) string {
 	b, err := os.ReadFile(file)
@@ -73,7 +117,7 @@ func field(file, name string) string {
 	return ""
 }
 
-// Write stores results as JSON, one file per scenario in a folder.
+// Write stores results as JSON in a folder, one file per scenario and rate.
 func Write(dir string, rs ...Result) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -83,20 +127,27 @@ func Write(dir string, rs ...Result) error {
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(dir, strings.ReplaceAll(r.Scenario, "/", "-")+".json"), append(b, '\n'), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, r.file()), append(b, '\n'), 0o644); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// Read reads the results of a folder, or of one file.
+// Read reads the results of a folder and those below it, or of one file.
 func Read(path string) ([]Result, error) {
 	files := []string{path}
 	if info, err := os.Stat(path); err != nil {
 		return nil, err
 	} else if info.IsDir() {
-		if files, err = filepath.Glob(filepath.Join(path, "*.json")); err != nil {
+		files = nil
+		err := filepath.WalkDir(path, func(file string, d fs.DirEntry, err error) error {
+			if err == nil && !d.IsDir() && filepath.Ext(file) == ".json" {
+				files = append(files, file)
+			}
+			return err
+		})
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -110,7 +161,7 @@ func Read(path string) ([]Result, error) {
 		if err := json.Unmarshal(b, &r); err != nil {
 			return nil, fmt.Errorf("%s is no result of flowbench: %w", f, err)
 		}
-		if r.Scenario == "" || len(r.Runs) == 0 {
+		if r.Scenario == "" || len(r.Runs) == 0 && r.Sustained == nil {
 			return nil, fmt.Errorf("%s is no result of flowbench: it has no scenario or no runs", f)
 		}
 		all = append(all, r)

@@ -41,6 +41,14 @@ type Run struct {
 	Repeats int64   `json:"repeats"`
 	Epochs  Epochs  `json:"epochs"`
 	Growth  float64 `json:"latency_growth,omitempty"`
+	// Nodes is where the processor time went, the most first; empty where no profile was taken.
+	Nodes []NodeTime `json:"nodes,omitempty"`
+}
+
+// NodeTime is the part of the processor time that a node took.
+type NodeTime struct {
+	Node  string  `json:"node"`
+	Share float64 `json:"share"`
 }
 
 // Latency is in microseconds.

@@ -59,6 +59,21 @@ func Search(ctx context.Context, s Scenario, set Settings, bound time.Duration, 
 	return found, nil
 }
 
+// result is what a search leaves behind: the last run that was sustained.
+func (s Sustainable) result(of Scenario, set Settings, bound time.Duration) Result {
+	r := Result{
+		Scenario: of.Name(), About: of.About(), Settings: set, Machine: ThisMachine(), At: time.Now().UTC().Truncate(time.Second),
+		Sustained: &Sustained{Rate: s.Rate, Bound: bound, Probes: len(s.Probes)},
+	}
+	r.Settings.Rate, r.Settings.Runs = s.Rate, 0
+	for i := range s.Probes {
+		if s.Probes[i].Rate == s.Rate {
+			r.Runs, r.Settings.Runs = []Run{s.Probes[i].Run}, 1
+		}
+	}
+	return r
+}
+
 func tooMuch(r *Run, bound time.Duration) string {
 	switch l := r.Latency; {
 	case l == nil:
