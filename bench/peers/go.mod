@@ -11,7 +11,10 @@ replace (
 )
 
 require (
+	github.com/ThreeDotsLabs/watermill v1.5.2
+	github.com/lovoo/goka v1.1.16
 	github.com/millrace-stream/millrace v0.0.0-00010101000000-000000000000
+	github.com/redpanda-data/benthos/v4 v4.70.0
 	github.com/reugn/go-streams v0.13.0
 	github.com/samber/ro v0.3.0
 	github.com/stretchr/testify v1.12.1
@@ -30,7 +33,6 @@ require (
 	github.com/Jeffail/grok v1.1.0 // indirect
 	github.com/Jeffail/shutdown v1.1.0 // indirect
 	github.com/OneOfOne/xxhash v1.2.8 // indirect
-	github.com/ThreeDotsLabs/watermill v1.5.2 // indirect
 	github.com/aclements/go-moremath v0.0.0-20210112150236-f10218a38794 // indirect
 	github.com/ajstarks/svgo v0.0.0-20211024235047-1546f124cd8b // indirect
 	github.com/axiomhq/hyperloglog v0.3.0 // indirect
@@ -84,7 +86,6 @@ require (
 	github.com/klauspost/cpuid/v2 v2.4.0 // indirect
 	github.com/klauspost/pgzip v1.2.6 // indirect
 	github.com/lithammer/shortuuid/v3 v3.0.7 // indirect
-	github.com/lovoo/goka v1.1.16 // indirect
 	github.com/matoous/go-nanoid/v2 v2.1.0 // indirect
 	github.com/mattn/go-colorable v0.1.13 // indirect
 	github.com/mattn/go-isatty v0.0.20 // indirect
@@ -95,7 +96,6 @@ require (
 	github.com/pkg/errors v0.9.1 // indirect
 	github.com/quipo/dependencysolver v0.0.0-20170801134659-2b009cb4ddcc // indirect
 	github.com/rcrowley/go-metrics v0.0.0-20250401214520-65e299d6c5c9 // indirect
-	github.com/redpanda-data/benthos/v4 v4.70.0 // indirect
 	github.com/rickb777/period v1.0.24 // indirect
 	github.com/rickb777/plural v1.4.8 // indirect
 	github.com/robfig/cron/v3 v3.0.1 // indirect

@@ -25,7 +25,12 @@ type input struct {
 }
 
 // take returns the next events: n of them from number first on, none when the load has ended. All programs take as many at once.
-func (in *input) take(ctx context.Context) (first int64, n int) { return in.load.Take(ctx, flow.MaxBatch) }
+func (in *input) take(ctx context.Context) (first int64, n int) {
+	if ctx.Err() != nil {
+		return 0, 0
+	}
+	return in.load.Take(ctx, flow.MaxBatch)
+}
 
 // batch makes the next events in a slice of their own; it is empty when the load has ended.
 func (in *input) batch(ctx context.Context) []event {
@@ -137,16 +142,21 @@ func entries() []entry {
 		{a, "millrace", "one task", millraceA},
 		{a, "ro", "two Maps and a Filter of samber/ro", roA},
 		{a, "go-streams", "two Maps and a Filter of reugn/go-streams", goStreamsA},
+		{a, "benthos", "a mutation of benthos", benthosA},
+		{a, "goka", "a callback of goka, on its test kit in place of Kafka", gokaA},
+		{a, "watermill", "a handler per operator on Watermill's router and GoChannel", watermillA},
 		{b, "floor", "by hand", floor(b)},
 		{b, "millrace", "one task", millraceB},
 		{b, "ro", "GroupBy of samber/ro, window by hand", roB},
 		{b, "go-streams", "Keyed of reugn/go-streams, windows by the wall clock taken apart by event time", goStreamsB},
+		{b, "goka", "a group table of goka, on its test kit in place of Kafka, window by hand", gokaB},
 		{f, "floor", "by hand, with a decoder for these payloads", floor(f)},
 		{f, "millrace", "one task, default JSON codec", millraceF(defaultJSON())},
 		{f, "millrace-fields", "one task, codec for known fields", millraceF(knownFields())},
 		{fMap, "floor", "by hand, with a decoder for these payloads", floor(fMap)},
 		{fMap, "millrace", "one task, default JSON codec", millraceFMap(defaultJSON())},
 		{fMap, "millrace-fields", "one task, codec for known fields", millraceFMap(knownFields())},
+		{fMap, "benthos", "a mutation of benthos", benthosFMap},
 	}
 }
 

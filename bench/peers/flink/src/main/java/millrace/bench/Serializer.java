@@ -8,7 +8,7 @@ import org.apache.flink.core.memory.DataInputView;
 import org.apache.flink.core.memory.DataOutputView;
 
 /** A serializer written by hand of a mutable type, without state: what all of them have in common. */
-abstract class Serializer<T> extends TypeSerializer<T> {
+public abstract class Serializer<T> extends TypeSerializer<T> {
     @Override
     public boolean isImmutableType() {
         return false;
@@ -50,7 +50,7 @@ abstract class Serializer<T> extends TypeSerializer<T> {
     }
 
     /** The type that a serializer is of. */
-    static <T> TypeInformation<T> type(Class<T> of, Serializer<T> serializer) {
+    public static <T> TypeInformation<T> type(Class<T> of, Serializer<T> serializer) {
         return new Own<>(of, serializer);
     }
 
