@@ -30,7 +30,7 @@ type kafkaLog struct {
 func (k *kafkaLog) label() string { return "kafka" }
 
 // fill writes with the compression that the sink of this project has.
-func (k *kafkaLog) fill(ctx context.Context, p *workload.Payloads, g *workload.Generator, n int64, closing []byte) error {
+func (k *kafkaLog) fill(ctx context.Context, p *workload.Payloads, n int64, closing []byte) error {
 	if err := kafkasink.CreateTopic(ctx, k.conn, k.topic, partitions); err != nil {
 		return err
 	}
@@ -46,8 +46,9 @@ func (k *kafkaLog) fill(ctx context.Context, p *workload.Payloads, g *workload.G
 		}
 	}
 	for i := range n {
-		device := g.Next(i).Device
-		c.Produce(ctx, &kgo.Record{Topic: k.topic, Partition: int32(partitionOf(device)), Key: []byte(device), Value: p.Append(nil, i)}, promise)
+		payload := p.Append(nil, i)
+		device := deviceOf(payload)
+		c.Produce(ctx, &kgo.Record{Topic: k.topic, Partition: int32(partitionOf(device)), Key: device, Value: payload}, promise)
 	}
 	for q := range int32(partitions) {
 		c.Produce(ctx, &kgo.Record{Topic: k.topic, Partition: q, Value: closing}, promise)

@@ -30,7 +30,7 @@ type log interface {
 	// label is the broker's name.
 	label() string
 	// fill makes the topic, with the payloads of n events by device and the closing one at the end of each partition.
-	fill(ctx context.Context, p *workload.Payloads, g *workload.Generator, n int64, closing []byte) error
+	fill(ctx context.Context, p *workload.Payloads, n int64, closing []byte) error
 	// bare reads the topic, n records, by a loop over the client, and looks at the length of each.
 	bare(ctx context.Context, n int64) error
 	// source reads the topic from its beginning in the name of a group.
@@ -41,8 +41,14 @@ type log interface {
 // partitions is how many a topic has.
 const partitions = 4
 
+// deviceOf is the device of one of the workload's payloads, which all have the same shape.
+func deviceOf(payload []byte) []byte {
+	const at, size = len(`{"deviceId":"`), len("dev-0000000")
+	return payload[at : at+size]
+}
+
 // partitionOf is where a device's events are.
-func partitionOf(device string) int { return int(xxhash.Sum64String(device) % partitions) }
+func partitionOf(device []byte) int { return int(xxhash.Sum64(device) % partitions) }
 
 // closingReading is the record behind all events, which closes their windows. Its device has no other.
 func closingReading(n int64) []byte {
@@ -70,7 +76,7 @@ func (p *prepared) Prepare(ctx context.Context, set harness.Settings) error {
 		return fmt.Errorf("the topic has %d events already: take another one for %d", p.n, set.Events)
 	}
 	p.n, p.g = set.Events, workload.New(workload.F())
-	return p.fill(ctx, workload.NewPayloads(p.g), p.g, p.n, closingReading(p.n))
+	return p.fill(ctx, workload.NewPayloads(p.g), p.n, closingReading(p.n))
 }
 
 // take takes all of a load's events at once: they lie ready.
@@ -124,6 +130,9 @@ func toMinuteRow(w window.Result[string, stats]) minuteRow {
 
 const tableMinutes = "minutes"
 
+// maxPending is what a second brings and more, so that it is the interval that ends an epoch.
+const maxPending = 2_000_000
+
 // pathLog is job F of the reference workload between a topic and ClickHouse.
 type pathLog struct {
 	*prepared
@@ -163,7 +172,8 @@ func (p *pathLog) admin(ctx context.Context, sql string) error {
 }
 
 func (p *pathLog) topology(ch *clickhouse.Conn, m *harness.Meter, done func([]int64)) *flow.Topology {
-	t := flow.New("e2e", quiet(), flow.WithStore(pebble.Dir(p.dir)), flow.WithHooks(m), flow.WithEpochInterval(time.Second))
+	t := flow.New("e2e", quiet(), flow.WithStore(pebble.Dir(p.dir)), flow.WithHooks(m), flow.WithEpochInterval(time.Second),
+		flow.WithMaxPending(maxPending))
 	in := flow.From(t, p.label(), p.source(p.conn.Database, jobs.ReadingCodec(fields.Alias())))
 	timed := flow.AssignTime(in, "event-time", jobs.Reading.At, watermark.Monotonous().Simulated())
 	fahrenheit := operators.Update(timed, "fahrenheit", func(_ context.Context, r *jobs.Reading) error {
@@ -171,7 +181,7 @@ func (p *pathLog) topology(ch *clickhouse.Conn, m *harness.Meter, done func([]in
 		return nil
 	})
 	temperature := func(r jobs.Reading) float64 { return r.Temperature }
-	byDevice := flow.KeyBy(fahrenheit, func(r jobs.Reading) string { return r.DeviceID })
+	byDevice := flow.KeyBy(fahrenheit, func(r jobs.Reading) string { return r.DeviceID }, flow.CoPartitioned())
 	minutes := operators.Window(byDevice, "per-minute", window.Tumbling(time.Minute), agg.Into(
 		agg.To(func(s *stats) *float64 { return &s.Avg }, agg.Avg(temperature)),
 		agg.To(func(s *stats) *float64 { return &s.Max }, agg.Max(temperature)),

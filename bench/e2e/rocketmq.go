@@ -37,7 +37,7 @@ func (r *rocketmqLog) label() string { return "rocketmq" }
 func queue(i int) rocketmq.Queue { return rocketmq.Queue{Broker: "broker-a", ID: i} }
 
 // fill sends in batches, one after the other in each queue.
-func (r *rocketmqLog) fill(ctx context.Context, p *workload.Payloads, g *workload.Generator, n int64, closing []byte) error {
+func (r *rocketmqLog) fill(ctx context.Context, p *workload.Payloads, n int64, closing []byte) error {
 	c, err := rocketmq.NewClient(r.conn)
 	if err != nil {
 		return err
@@ -72,9 +72,9 @@ func (r *rocketmqLog) fill(ctx context.Context, p *workload.Payloads, g *workloa
 	}
 	var payload []byte
 	for i := range n {
-		device := g.Next(i).Device
 		payload = p.Append(payload[:0], i)
-		if err := add(partitionOf(device), device, payload); err != nil {
+		device := deviceOf(payload)
+		if err := add(partitionOf(device), string(device), payload); err != nil {
 			return err
 		}
 	}

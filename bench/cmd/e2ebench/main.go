@@ -51,7 +51,7 @@ func newFlags(name string, errOut io.Writer) *flags {
 	f := &flags{FlagSet: flag.NewFlagSet("e2ebench "+name, flag.ContinueOnError), note: func(t string) { fmt.Fprintln(errOut, t) }}
 	f.SetOutput(errOut)
 	f.IntVar(&f.set.Runs, "runs", 5, "how often")
-	f.StringVar(&f.profile, "cpuprofile", "", "file for a CPU profile of this process")
+	f.StringVar(&f.profile, "cpuprofile", "", "file for a CPU profile of this process during the path's last run")
 	f.StringVar(&f.out, "out", "", "folder for the results, one JSON file per scenario; empty prints only")
 	return f
 }
@@ -63,12 +63,22 @@ func (f *flags) write(rs ...harness.Result) error {
 	return harness.Write(f.out, rs...)
 }
 
-// profiled runs f under a CPU profile where one is asked for.
-func (f *flags) profiled(run func() error) (err error) {
+// profiled is a path whose last run leaves a CPU profile of this process.
+type profiled struct {
+	e2e.Bench
+	file string
+}
+
+func (f *flags) profiled(b e2e.Bench) e2e.Bench {
 	if f.profile == "" {
-		return run()
+		return b
 	}
-	file, err := os.Create(f.profile)
+	return profiled{b, f.profile}
+}
+
+// Run runs it under the profiler.
+func (p profiled) Run(ctx context.Context, l *harness.Load, m *harness.Meter) (err error) {
+	file, err := os.Create(p.file)
 	if err != nil {
 		return err
 	}
@@ -77,7 +87,7 @@ func (f *flags) profiled(run func() error) (err error) {
 		return err
 	}
 	defer pprof.StopCPUProfile()
-	return run()
+	return p.Bench.Run(ctx, l, m)
 }
 
 func run(ctx context.Context, args []string, out, errOut io.Writer) error {
@@ -99,7 +109,7 @@ func pair(ctx context.Context, args []string, out, errOut io.Writer) (err error)
 		return errors.New("pair takes mqtt, rocketmq or kafka")
 	}
 	f := newFlags("pair", errOut)
-	f.Int64Var(&f.set.Events, "events", 0, "records of a run; 0 means 200,000 for mqtt and 1,000,000 for the others")
+	f.Int64Var(&f.set.Events, "events", 0, "records of a run; 0 means 200,000 for mqtt and 3,000,000 for the others")
 	window := f.Int("window", 0, "mqtt: messages that the broker leaves unacked, by a broker of its own; 0 takes the shared one")
 	if err := f.Parse(args[1:]); err != nil {
 		return err
@@ -109,7 +119,7 @@ func pair(ctx context.Context, args []string, out, errOut io.Writer) (err error)
 		return err
 	}
 	defer func() { err = errors.Join(err, down()) }()
-	events := int64(1_000_000)
+	events := int64(3_000_000)
 	var bare, path e2e.Bench
 	switch args[0] {
 	case "mqtt":
@@ -128,11 +138,8 @@ func pair(ctx context.Context, args []string, out, errOut io.Writer) (err error)
 	defer func() {
 		err = errors.Join(err, bare.Close(context.WithoutCancel(ctx)), path.Close(context.WithoutCancel(ctx)))
 	}()
-	var r e2e.Ratio
-	if err := f.profiled(func() (err error) {
-		r, err = e2e.Pair(ctx, bare, path, f.set, f.note)
-		return err
-	}); err != nil {
+	r, err := e2e.Pair(ctx, bare, f.profiled(path), f.set, f.note)
+	if err != nil {
 		return err
 	}
 	fmt.Fprintln(out, r)
