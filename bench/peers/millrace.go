@@ -32,16 +32,7 @@ func millraceB(ctx context.Context, in *input, r *workload.Result) error {
 	return t.Run(ctx)
 }
 
-// millraceF is the whole of job F with a codec.
-func millraceF(c codec.Codec[jobs.Reading]) program {
-	return func(ctx context.Context, in *input, r *workload.Result) error {
-		t := millrace()
-		jobs.F(t, harness.From(in.load, decoded(in.payloads, c)), r)
-		return t.Run(ctx)
-	}
-}
-
-// millraceFMap is its stateless part.
+// millraceFMap decodes with a codec.
 func millraceFMap(c codec.Codec[jobs.Reading]) program {
 	return func(ctx context.Context, in *input, r *workload.Result) error {
 		t := millrace()

@@ -118,10 +118,6 @@ func jobB() job {
 	return job{"B10k", workload.B10k(), false, func(in *input, n int64) workload.Result { return workload.FloorB(in.events, n) }}
 }
 
-func jobF() job {
-	return job{"F", workload.F(), true, func(in *input, n int64) workload.Result { return in.payloads.Floor(n) }}
-}
-
 // jobFMap is the stateless part of job F.
 func jobFMap() job {
 	j := workload.Job{Name: "F-map", What: "decode JSON, update", Keys: workload.F().Keys, Rate: workload.F().Rate}
@@ -136,27 +132,24 @@ type entry struct {
 }
 
 func entries() []entry {
-	a, b, f, fMap := jobA(), jobB(), jobF(), jobFMap()
+	a, b, f := jobA(), jobB(), jobFMap()
 	return []entry{
 		{a, "floor", "by hand", floor(a)},
 		{a, "millrace", "one task", millraceA},
-		{a, "ro", "two Maps and a Filter of samber/ro", roA},
+		{a, "samber-ro", "two Maps and a Filter of samber/ro", roA},
 		{a, "go-streams", "two Maps and a Filter of reugn/go-streams", goStreamsA},
 		{a, "benthos", "a mutation of benthos", benthosA},
 		{a, "goka", "a callback of goka, on its test kit in place of Kafka", gokaA},
 		{a, "watermill", "a handler per operator on Watermill's router and GoChannel", watermillA},
 		{b, "floor", "by hand", floor(b)},
 		{b, "millrace", "one task", millraceB},
-		{b, "ro", "GroupBy of samber/ro, window by hand", roB},
+		{b, "samber-ro", "GroupBy of samber/ro, window by hand", roB},
 		{b, "go-streams", "Keyed of reugn/go-streams, windows by the wall clock taken apart by event time", goStreamsB},
 		{b, "goka", "a group table of goka, on its test kit in place of Kafka, window by hand", gokaB},
 		{f, "floor", "by hand, with a decoder for these payloads", floor(f)},
-		{f, "millrace", "one task, default JSON codec", millraceF(defaultJSON())},
-		{f, "millrace-fields", "one task, codec for known fields", millraceF(knownFields())},
-		{fMap, "floor", "by hand, with a decoder for these payloads", floor(fMap)},
-		{fMap, "millrace", "one task, default JSON codec", millraceFMap(defaultJSON())},
-		{fMap, "millrace-fields", "one task, codec for known fields", millraceFMap(knownFields())},
-		{fMap, "benthos", "a mutation of benthos", benthosFMap},
+		{f, "millrace", "one task, default JSON codec", millraceFMap(defaultJSON())},
+		{f, "millrace-fields", "one task, codec for known fields", millraceFMap(knownFields())},
+		{f, "benthos", "a mutation of benthos", benthosFMap},
 	}
 }
 

@@ -6,17 +6,17 @@ import (
 	"github.com/samber/ro"
 
 	"github.com/millrace-stream/millrace/bench/workload"
+	"github.com/millrace-stream/millrace/flow"
 )
 
-// roSource makes the events, in the caller's goroutine. All operators are used without locks, where the library has a choice.
+// roSource makes the events, in the caller's goroutine: each is out of all operators when Next returns, so that they can lie in the same piece of
+// memory. The source and all operators are without locks, where the library has a choice.
 func roSource(ctx context.Context, in *input) ro.Observable[*event] {
 	return ro.NewUnsafeObservable(func(to ro.Observer[*event]) ro.Teardown {
-		for {
-			b := in.batch(ctx)
-			if len(b) == 0 {
-				break
-			}
-			for i := range b {
+		var b [flow.MaxBatch]event
+		for first, n := in.take(ctx); n > 0; first, n = in.take(ctx) {
+			for i := range b[:n] {
+				in.events.Fill(first+int64(i), &b[i])
 				to.Next(&b[i])
 			}
 		}

@@ -66,8 +66,8 @@ final class Jobs {
         }
 
         @Override
-        public long known() {
-            return Workload.N;
+        public List<Known> known() {
+            return List.of(new Known(Workload.N, 0));
         }
 
         @Override
@@ -76,8 +76,8 @@ final class Jobs {
         }
 
         @Override
-        public String problem(long events, Probe got) {
-            return job.problem(events, new Workload.Result(got.out(), got.sum()));
+        public String problem(Setup s, Probe got) {
+            return job.problem(s.events(), new Workload.Result(got.out(), got.sum()));
         }
     }
 

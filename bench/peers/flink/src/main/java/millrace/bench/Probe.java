@@ -8,7 +8,7 @@ import java.nio.file.Path;
 import java.util.Objects;
 
 /** What one run of a job used and brought out. The source tells it when the first event is made, the sink when the last result is in. */
-final class Probe {
+public final class Probe {
     private static volatile Probe current;
 
     private Usage from;

@@ -1,13 +1,20 @@
 package millrace.bench;
 
+import java.util.List;
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
 
 /** Something that can be measured: a job over numbered events. */
-interface Scenario {
-    /** A setting of a run. Forward keeps keyed operators in the task of their source: no exchange, parallelism 1 only. */
-    record Setup(long events, int parallelism, boolean forward) {}
+public interface Scenario {
+    /**
+     * A setting of a run. The events are the scenario's own, or of another rate of event time where that is above 0. Forward keeps keyed operators in
+     * the task of their source: no exchange, parallelism 1 only. Check has the sink make a checksum of the results, where the scenario has one.
+     */
+    record Setup(long events, double rate, int parallelism, boolean forward, boolean check) {}
 
-    /** As -run and list have it: "B10k", "nexmark/q5". */
+    /** Events that the result is known for. */
+    record Known(long events, double rate) {}
+
+    /** As run and list have it: "B10k", "nexmark/q5". */
     String name();
 
     /** One line. */
@@ -21,22 +28,12 @@ interface Scenario {
         return false;
     }
 
-    /** How many events its result is verified for before it is measured. */
-    long known();
+    /** What its result is known for; the first is checked before anything is measured. */
+    List<Known> known();
 
     /** Puts the job into an environment. */
     void build(StreamExecutionEnvironment env, Setup s);
 
-    /** Says what is wrong with the result of so many events, or null. */
-    String problem(long events, Probe got);
-
-    /** Puts the job for verification into an environment, where that is another one. */
-    default void buildKnown(StreamExecutionEnvironment env, int parallelism, boolean forward) {
-        build(env, new Setup(known(), parallelism, forward));
-    }
-
-    /** Says what is wrong with the result of verification, or null. */
-    default String problemOfKnown(Probe got) {
-        return problem(known(), got);
-    }
+    /** Says what is wrong with a result, or null, also where nothing is known. */
+    String problem(Setup s, Probe got);
 }

@@ -4,6 +4,7 @@ import java.io.IOException;
 import org.apache.flink.api.common.serialization.SerializerConfig;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.api.common.typeutils.TypeSerializer;
+import org.apache.flink.api.common.typeutils.TypeSerializerSnapshot;
 import org.apache.flink.core.memory.DataInputView;
 import org.apache.flink.core.memory.DataOutputView;
 
@@ -52,6 +53,38 @@ public abstract class Serializer<T> extends TypeSerializer<T> {
     /** The type that a serializer is of. */
     public static <T> TypeInformation<T> type(Class<T> of, Serializer<T> serializer) {
         return new Own<>(of, serializer);
+    }
+
+    /** The serializer of a type that is never written. */
+    static final class None<T> extends Serializer<T> {
+        private static UnsupportedOperationException never() {
+            return new UnsupportedOperationException("this type is for one task");
+        }
+
+        @Override
+        public T createInstance() {
+            return null;
+        }
+
+        @Override
+        public T copy(T from, T to) {
+            throw never();
+        }
+
+        @Override
+        public void serialize(T t, DataOutputView out) {
+            throw never();
+        }
+
+        @Override
+        public T deserialize(T t, DataInputView in) {
+            throw never();
+        }
+
+        @Override
+        public TypeSerializerSnapshot<T> snapshotConfiguration() {
+            throw never();
+        }
     }
 
     private static final class Own<T> extends TypeInformation<T> {
