@@ -2,6 +2,8 @@ package e2e_test
 
 import (
 	"context"
+	"os"
+	"os/exec"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -47,4 +49,42 @@ func TestRocketMQ(t *testing.T) {
 	t.Parallel()
 	bare, path := e2e.RocketMQ(e2e.Of(services.Need(t, services.RocketBroker, services.ClickHouse)))
 	pair(t, bare, path, 20_000)
+}
+
+func TestDurability(t *testing.T) {
+	t.Parallel()
+	rs, err := e2e.Turns(t.Context(), e2e.Durability(), harness.Settings{Events: 20_000}, nil)
+	require.NoError(t, err)
+	require.Len(t, rs, 3)
+	for _, r := range rs {
+		require.EqualValues(t, 20_000, r.Runs[0].Out)
+		require.Positive(t, r.Runs[0].Epochs.N)
+	}
+	require.Zero(t, rs[0].Runs[0].Epochs.Bytes)
+	require.Positive(t, rs[1].Runs[0].Epochs.Bytes)
+}
+
+// childDir names the folder of the process that is killed.
+const childDir = "MILLRACE_E2E_CHILD"
+
+func TestRecovery(t *testing.T) {
+	t.Parallel()
+	const keys = 20_000
+	if dir := os.Getenv(childDir); dir != "" {
+		require.NoError(t, e2e.Child(t.Context(), dir, keys, os.Stdout))
+		return
+	}
+	r := e2e.Recovery{Keys: keys, Command: func(ctx context.Context, dir string, _ int64) *exec.Cmd {
+		cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestRecovery$")
+		cmd.Env = append(os.Environ(), childDir+"="+dir)
+		return cmd
+	}}
+	got, err := r.Run(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, keys, got.Rows)
+	require.GreaterOrEqual(t, got.From, int64(2*keys))
+	require.Positive(t, got.Restored)
+	require.Positive(t, got.First)
+	require.Positive(t, got.StateBytes)
+	require.Len(t, r.Results([]e2e.Recovered{got}), 2)
 }

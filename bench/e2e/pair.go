@@ -76,9 +76,8 @@ func Pair(ctx context.Context, bare, path Bench, set harness.Settings, progress 
 			return 0, err
 		}
 		add(to, one)
-		run := one.Runs[0]
-		progress(fmt.Sprintf("%s %.0f events/s, %.3f us of CPU per event, %d epochs", b.Name(), run.PerSecond, run.CPU, run.Epochs.N))
-		return run.PerSecond, nil
+		progress(line(b, one.Runs[0]))
+		return one.Runs[0].PerSecond, nil
 	}
 	before, err := turn(bare, &r.Bare)
 	if err != nil {
@@ -96,12 +95,17 @@ func Pair(ctx context.Context, bare, path Bench, set harness.Settings, progress 
 		r.Each = append(r.Each, rate/((before+after)/2))
 		before = after
 	}
-	cpu := func(x *harness.Result) float64 {
-		return median(x.Runs, func(r harness.Run) float64 { return r.CPU })
-	}
-	r.Median, r.CPU = median(r.Each, func(x float64) float64 { return x }), cpu(&r.Path)/cpu(&r.Bare)
+	cpu := func(r harness.Run) float64 { return r.CPU }
+	r.Median, r.CPU = median(r.Each, func(x float64) float64 { return x }), Median(r.Path, cpu)/Median(r.Bare, cpu)
 	return r, nil
 }
+
+func line(b Bench, r harness.Run) string {
+	return fmt.Sprintf("%s %.0f events/s, %.3f us of CPU per event, %d epochs", b.Name(), r.PerSecond, r.CPU, r.Epochs.N)
+}
+
+// Median is that of a value of a result's runs.
+func Median(r harness.Result, value func(harness.Run) float64) float64 { return median(r.Runs, value) }
 
 func median[T any](of []T, value func(T) float64) float64 {
 	v := make([]float64, len(of))
@@ -114,11 +118,9 @@ func median[T any](of []T, value func(T) float64) float64 {
 
 // String is the ratio in words.
 func (r Ratio) String() string {
-	rate := func(x harness.Result) float64 {
-		return median(x.Runs, func(r harness.Run) float64 { return r.PerSecond })
-	}
+	rate := func(r harness.Run) float64 { return r.PerSecond }
 	return fmt.Sprintf("%s %.0f events/s, %s %.0f events/s: %.2fx, turn by turn %.2f; processor time of this process per event %.1fx",
-		r.Path.Scenario, rate(r.Path), r.Bare.Scenario, rate(r.Bare), r.Median, r.Each, r.CPU)
+		r.Path.Scenario, Median(r.Path, rate), r.Bare.Scenario, Median(r.Bare, rate), r.Median, r.Each, r.CPU)
 }
 
 // Latency searches for the highest rate that a path sustains with its p99 within bound, and measures its latency at 80 % of it.

@@ -23,7 +23,8 @@ const usage = `e2ebench measures whole paths with real servers, which it starts.
   e2ebench latency [flags]                    MQTT to ClickHouse at 80 % of the rate that it sustains
   e2ebench durability [flags]                 the main job in process: state in memory, and in files with epochs of 1 s and 100 ms
   e2ebench recovery [flags]                   the time from a start behind a SIGKILL to the first record
-  e2ebench list|compare|report ...            as flowbench
+
+flowbench compare and flowbench report read the results.
 
 e2ebench pair -h tells the flags.
 `
@@ -100,6 +101,12 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) error {
 		return pair(ctx, args, out, errOut)
 	case "latency":
 		return latency(ctx, args, out, errOut)
+	case "durability":
+		return durability(ctx, args, out, errOut)
+	case "recovery":
+		return recovery(ctx, args, out, errOut)
+	case child:
+		return recoveryChild(ctx, args, out)
 	}
 	return fmt.Errorf("there is no command %q:\n%s", args[0], usage)
 }
