@@ -36,7 +36,7 @@ func pair(t *testing.T, bare, path e2e.Bench, events int64) {
 func TestMQTT(t *testing.T) {
 	t.Parallel()
 	bare, path := e2e.MQTT(e2e.Of(services.Need(t, services.Mosquitto, services.ClickHouse)))
-	pair(t, bare, path, 5_000)
+	pair(t, bare, path, 3_000)
 }
 
 func TestKafka(t *testing.T) {
