@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/millrace-stream/millrace/bench/harness"
+	"github.com/millrace-stream/millrace/bench/iotbench"
 	"github.com/millrace-stream/millrace/bench/jobs"
 	"github.com/millrace-stream/millrace/bench/nexmark"
 	"github.com/millrace-stream/millrace/bench/workload"
@@ -23,7 +24,7 @@ import (
 
 // All are the scenarios of this project.
 func All() []harness.Scenario {
-	return slices.Concat(jobScenarios(), floorScenarios(), micro(), nexmark.Scenarios(flow.WithStore(state.InMemory())))
+	return slices.Concat(jobScenarios(), floorScenarios(), micro(), nexmark.Scenarios(flow.WithStore(state.InMemory())), iotbench.Scenarios())
 }
 
 type event = jobs.Event
