@@ -18,6 +18,7 @@ require (
 	github.com/reugn/go-streams v0.13.0
 	github.com/samber/ro v0.3.0
 	github.com/stretchr/testify v1.12.1
+	go.uber.org/goleak v1.3.0
 )
 
 require (

@@ -3,13 +3,17 @@ package peers
 import (
 	"bytes"
 	"context"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"github.com/millrace-stream/millrace/bench/harness"
 	"github.com/millrace-stream/millrace/bench/workload"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // small makes a job small: 50 devices, and 20 events a second, so that few events come to several minutes.
 func small(j job) job {
@@ -47,15 +51,18 @@ func TestWrongResultsAreSeen(t *testing.T) {
 	require.ErrorContains(t, run(roA, harness.Settings{Rate: 10}), "without -rate")
 }
 
-// TestCommand lists and runs scenarios.
+// TestCommand runs every scenario once, as the command does.
 func TestCommand(t *testing.T) {
 	var out, errOut bytes.Buffer
-	code := harness.Main(t.Context(), []string{"run", "peers/F-map/floor", "-events", "1000", "-warm-up", "0s"}, &out, &errOut, Scenarios()...)
+	code := harness.Main(t.Context(), []string{"run", "all", "-events", "300", "-warm-up", "0s", "-quiet"}, &out, &errOut, Scenarios()...)
 	require.Zero(t, code, errOut.String())
-	require.Contains(t, out.String(), "peers/F-map/floor")
-	names := map[string]bool{}
-	for _, s := range Scenarios() {
-		require.False(t, names[s.Name()], s.Name())
-		names[s.Name()] = true
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")[1:]
+	require.Len(t, lines, len(entries()))
+	seen := map[string]bool{}
+	for i, e := range entries() {
+		name, _, _ := strings.Cut(lines[i], " ")
+		require.Equal(t, "peers/"+e.name+"/"+e.peer, name)
+		require.False(t, seen[name], name)
+		seen[name] = true
 	}
 }
