@@ -67,7 +67,7 @@ final class Jobs {
 
         @Override
         public List<Known> known() {
-            return List.of(new Known(Workload.N, 0));
+            return List.of(new Known(Workload.N, 0), new Known(Workload.SMALL, 0));
         }
 
         @Override

@@ -2,6 +2,7 @@ package millrace.bench;
 
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Comparator;
 import java.util.List;
 import java.util.Locale;
 
@@ -17,8 +18,9 @@ public final class Main {
               -forward         keyed operators in the task of their source, without an exchange (parallelism 1)
               -events 0        events of each run; 0 is as many as take about a second
               -runs 5          how often; comparing takes at least 4
-              -warmup 1        untimed runs of the same job before
+              -warmup 1        untimed runs of the same job before: so many at least, and up to 8 until the compilers take less than 5 %; 0 is none
               -verify-only     verifies with all events that results are known for, and measures nothing
+              -quick           verifies with the fewest events that results are known for, and measures nothing
               -no-verify       does not verify before; runs of as many events as results are known for are verified all the same
               -prefix P        in front of the scenario's name; default flink/p1 and so on; "" is none
               -out DIR         folder for the results, one JSON file per scenario
@@ -45,6 +47,7 @@ public final class Main {
         int runs = 5;
         int warmup = 1;
         boolean verifyOnly;
+        boolean quick;
         boolean noVerify;
         String prefix;
         String out = "";
@@ -63,6 +66,10 @@ public final class Main {
                 }
                 if (name.equals("-verify-only")) {
                     verifyOnly = true;
+                    continue;
+                }
+                if (name.equals("-quick")) {
+                    quick = true;
                     continue;
                 }
                 if (name.equals("-no-verify")) {
@@ -94,7 +101,17 @@ public final class Main {
                 prefix = "flink/p" + parallelism + (forward ? "-forward" : "");
             }
         }
+
+        List<Scenario.Known> toVerify(Scenario s) {
+            List<Scenario.Known> known = s.known();
+            if (quick) {
+                return List.of(known.stream().min(Comparator.comparingLong(Scenario.Known::events)).orElseThrow());
+            }
+            return noVerify ? List.of() : verifyOnly ? known : known.subList(0, 1);
+        }
     }
+
+    private static final int MOST_WARMUPS = 8;
 
     private static void command(String[] args) throws Exception {
         if (args.length == 0) {
@@ -133,15 +150,13 @@ public final class Main {
 
     private static void run(Flags f) throws Exception {
         List<Scenario> chosen = find(f.words);
-        System.out.printf("%-30s %10s %12s %14s %6s %10s %8s%n", "scenario", "events", "CPU us/event", "events/s", "GC %", "bytes/event", "RSS MiB");
+        System.out.printf("%-30s %10s %12s %14s %6s %6s %10s %8s%n", "scenario", "events", "CPU us/event", "events/s", "GC %", "JIT %", "bytes/event", "RSS MiB");
         try (Cluster cluster = new Cluster(f.parallelism)) {
             for (Scenario s : chosen) {
-                if (!f.noVerify) {
-                    for (Scenario.Known k : f.verifyOnly ? s.known() : s.known().subList(0, 1)) {
-                        verify(cluster, s, f, k);
-                    }
+                for (Scenario.Known k : f.toVerify(s)) {
+                    verify(cluster, s, f, k);
                 }
-                if (!f.verifyOnly) {
+                if (!f.verifyOnly && !f.quick) {
                     measure(cluster, s, f);
                 }
             }
@@ -162,18 +177,22 @@ public final class Main {
         String name = f.prefix.isEmpty() ? s.name() : f.prefix + "/" + s.name();
         Scenario.Setup setup = new Scenario.Setup(events, 0, f.parallelism, f.forward, false);
         List<ResultFile.Run> runs = new ArrayList<>();
-        for (int i = -f.warmup; i < f.runs; i++) {
+        boolean warm = f.warmup == 0;
+        for (int warmups = 0; runs.size() < f.runs;) {
             System.gc(); // what the run before has left is not this one's
             Probe p = Probe.next();
             Cluster.Checkpoints c = cluster.run(s.checkpoints(), env -> s.build(env, setup));
             must(s, s.problem(setup, p));
-            if (i < 0) {
+            Probe.Usage u = p.used();
+            if (!warm) {
+                warmups++;
+                warm = warmups >= MOST_WARMUPS || warmups >= f.warmup && u.jit() < u.cpu() / 20;
                 continue;
             }
             ResultFile.Run r = ResultFile.Run.of(events, p, c);
             runs.add(r);
-            System.out.printf("%-30s %10d %12.3f %14.0f %6.1f %10.0f %8d%s%n", name, events, r.cpu(), r.perSecond(), 100 * r.gc(), r.bytes(), r.rss() >> 20,
-                    s.checkpoints() ? "  " + c.n() + " checkpoints" : "");
+            System.out.printf("%-30s %10d %12.3f %14.0f %6.1f %6.1f %10.0f %8d%s%n", name, events, r.cpu(), r.perSecond(), 100 * r.gc(), 100.0 * u.jit() / u.cpu(), r.bytes(),
+                    r.rss() >> 20, s.checkpoints() ? "  " + c.n() + " checkpoints" : "");
         }
         if (!f.out.isEmpty()) {
             ResultFile.write(Path.of(f.out), new ResultFile.Result(name, s.about(), new ResultFile.Settings(0, 0, 0, events, f.runs), runs));

@@ -4,7 +4,9 @@ import java.io.IOException;
 import java.lang.management.ManagementFactory;
 import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.Objects;
 
 /** What one run of a job used and brought out. The source tells it when the first event is made, the sink when the last result is in. */
@@ -54,14 +56,15 @@ public final class Probe {
 
     /** What was used from the first event to the last result. */
     synchronized Usage used() {
-        return new Usage(to.wall - from.wall, to.cpu - from.cpu, to.gc - from.gc, to.bytes - from.bytes);
+        return new Usage(to.wall - from.wall, to.cpu - from.cpu, to.gc - from.gc, to.jit - from.jit, to.bytes - from.bytes);
     }
 
-    /** Nanoseconds of time, of the process's processor time and of the garbage collector's, and bytes allocated by Java threads. */
-    record Usage(long wall, long cpu, long gc, long bytes) {
+    /** Nanoseconds of time, of processor time of the process, its collector and its compilers, and bytes allocated by Java threads. */
+    record Usage(long wall, long cpu, long gc, long jit, long bytes) {
         static Usage now() {
             var os = (com.sun.management.OperatingSystemMXBean) ManagementFactory.getOperatingSystemMXBean();
-            return new Usage(System.nanoTime(), os.getProcessCpuTime(), gcTime(), allocated());
+            return new Usage(System.nanoTime(), os.getProcessCpuTime(),
+                    threads("GC Thread", "G1 ", "ZWorker", "ZDriver", "Shenandoah"), threads("C1 Compiler", "C2 Compiler"), allocated());
         }
 
         private static long allocated() {
@@ -73,19 +76,19 @@ public final class Probe {
             return sum;
         }
 
-        /** The collectors' threads are the only ones of these names, and live as long as the process. */
-        private static long gcTime() {
+        /** The processor time of the JVM's own threads with such names; they live as long as the process. */
+        private static long threads(String... names) {
             long sum = 0;
             try (DirectoryStream<Path> tasks = Files.newDirectoryStream(Path.of("/proc/self/task"))) {
                 for (Path t : tasks) {
                     String name = read(t.resolve("comm"));
-                    if (name.startsWith("GC Thread") || name.startsWith("G1 ") || name.startsWith("ZWorker") || name.startsWith("ZDriver") || name.startsWith("Shenandoah")) {
+                    if (Arrays.stream(names).anyMatch(name::startsWith)) {
                         String stat = read(t.resolve("schedstat"));
-                        sum += Long.parseLong(stat.substring(0, Math.max(stat.indexOf(' '), 0)));
+                        sum += stat.isEmpty() ? 0 : Long.parseLong(stat.substring(0, stat.indexOf(' ')));
                     }
                 }
             } catch (IOException e) {
-                return 0; // no Linux: no share of the collector
+                return 0; // no Linux: not known
             }
             return sum;
         }
@@ -93,7 +96,7 @@ public final class Probe {
         private static String read(Path p) throws IOException {
             try {
                 return Files.readString(p);
-            } catch (java.nio.file.NoSuchFileException e) {
+            } catch (NoSuchFileException e) {
                 return ""; // the thread has ended
             }
         }
