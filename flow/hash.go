@@ -20,6 +20,8 @@ type keyBytes[K comparable] struct {
 	decode  func(b []byte) (K, bool)
 	// clone cuts a key loose from a payload buffer that it may alias.
 	clone func(K) K
+	// short is the short form of keys that are strings, nil of others.
+	short func(K) shortKey
 	id    string
 }
 
@@ -72,7 +74,8 @@ func bytesOf[K comparable]() *keyBytes[K] {
 				s := strings.Clone(str(&k))
 				return *(*K)(unsafe.Pointer(&s))
 			},
-			id: "string",
+			short: func(k K) shortKey { return shorten(str(&k)) },
+			id:    "string",
 		}
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
 		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr,

@@ -3,6 +3,7 @@ package flow
 import (
 	"encoding/binary"
 	"fmt"
+	"unsafe"
 
 	"github.com/zeebo/xxh3"
 )
@@ -15,6 +16,7 @@ type keyTable[K comparable] struct {
 	mask   uint64
 	used   int // occupied places of idx
 	keys   []K
+	short  []shortKey // of keys, where they are strings
 	hashes []uint64
 	prints [][2]uint64 // 128-bit seeded fingerprint of the key
 	refs   []uint32
@@ -55,7 +57,7 @@ func (t *keyTable[K]) group(hash uint64) uint64 {
 // lookup finds or makes the slots of keys.
 func (t *keyTable[K]) lookup(keys []K, hashes []uint64, slots []Slot) {
 	idx, mask := t.idx, t.mask
-	// First touch all, so that the cache misses overlap; most keys are found at their first place.
+	// First touch all, so that the cache misses overlap; most keys are found at their first or second place.
 	if cap(t.want) < len(keys) {
 		t.want = make([]uint32, max(len(keys), MaxBatch))
 	}
@@ -63,21 +65,39 @@ func (t *keyTable[K]) lookup(keys []K, hashes []uint64, slots []Slot) {
 	hashes = hashes[:len(keys)]
 	slots = slots[:len(keys)]
 	for i, h := range hashes {
-		e := idx[h>>groupBits&mask]
-		if uint32(e>>32) == uint32(h>>32) {
-			want[i] = uint32(e)
-		} else {
-			want[i] = 0
+		p, tag := h>>groupBits&mask, uint32(h>>32)
+		w := uint32(0)
+		if e := idx[p]; uint32(e>>32) == tag {
+			w = uint32(e)
+		} else if e := idx[(p+1)&mask]; uint32(e>>32) == tag {
+			w = uint32(e)
 		}
+		want[i] = w
 	}
-	tk := t.keys
+	t.match(keys, want)
 	for i := range keys {
-		if w := want[i]; w != 0 && tk[w-1] == keys[i] {
+		if w := want[i]; w != 0 {
 			slots[i] = Slot(w - 1)
 			continue
 		}
 		slots[i] = t.find(keys[i], hashes[i])
-		tk = t.keys
+	}
+}
+
+// match clears want[i], a slot plus 1, where that slot holds another key than keys[i].
+func (t *keyTable[K]) match(keys []K, want []uint32) {
+	if t.code.short != nil {
+		// K is a kind of string.
+		ss := unsafe.Slice((*string)(unsafe.Pointer(unsafe.SliceData(keys))), len(keys))
+		held := unsafe.Slice((*string)(unsafe.Pointer(unsafe.SliceData(t.keys))), len(t.keys))
+		matchShort(ss, held, t.short, want)
+		return
+	}
+	held := t.keys
+	for i := range keys {
+		if w := want[i]; w != 0 && held[w-1] != keys[i] {
+			want[i] = 0
+		}
 	}
 }
 
@@ -112,6 +132,9 @@ func (t *keyTable[K]) newPage(g uint16) Slot {
 	s := Slot(len(t.keys))
 	t.keys = append(t.keys, make([]K, PageSize)...)
 	t.hashes = append(t.hashes, make([]uint64, PageSize)...)
+	if t.code.short != nil {
+		t.short = append(t.short, make([]shortKey, PageSize)...)
+	}
 	t.prints = append(t.prints, make([][2]uint64, PageSize)...)
 	t.refs = append(t.refs, make([]uint32, PageSize)...)
 	t.live = append(t.live, 0)
@@ -127,6 +150,9 @@ func (t *keyTable[K]) put(s Slot, k K, h uint64) {
 	}
 	k = t.code.clone(k)
 	t.keys[s], t.hashes[s], t.refs[s] = k, h, 0
+	if t.code.short != nil {
+		t.short[s] = t.code.short(k)
+	}
 	t.buf = t.code.append(t.buf[:0], k)
 	p := xxh3.Hash128Seed(t.buf, t.seed)
 	t.prints[s] = [2]uint64{p.Lo, p.Hi}

@@ -237,12 +237,10 @@ func (p *patterns[K, T, R]) process(l *lane[T], key flow.Slot, at flow.Timestamp
 		return nil
 	}
 	p.work(l, key, at, v)
-	before := 0
 	if r == nil {
-		r = nfa.NewRun[T]()
-	} else {
-		before = r.Partials()
+		return p.begin(l, key, at, v)
 	}
+	before := r.Partials()
 	l.machine.Limits.Room = p.cfg.Total - p.total + before
 	changed, err := l.machine.Advance(r, at, p)
 	if err != nil {
@@ -259,6 +257,22 @@ func (p *patterns[K, T, R]) process(l *lane[T], key flow.Slot, at flow.Timestamp
 	}
 	if changed || more {
 		p.changed(l, key, r, before)
+	}
+	return nil
+}
+
+// begin is process for a key that has nothing of the pattern, with an event that may start it.
+func (p *patterns[K, T, R]) begin(l *lane[T], key flow.Slot, at flow.Timestamp, v *T) error {
+	r := l.machine.Run()
+	l.machine.Limits.Room = p.cfg.Total - p.total
+	changed, err := l.machine.Begin(r, at, v, p)
+	switch {
+	case err != nil:
+		return err
+	case changed:
+		p.changed(l, key, r, 0)
+	default:
+		l.machine.Spare(r)
 	}
 	return nil
 }
@@ -295,10 +309,12 @@ func (p *patterns[K, T, R]) changed(l *lane[T], key flow.Slot, r *nfa.Run[T], be
 	had := l.run(key) != nil
 	l.parts[key%flow.PageSize].Touch(key.Page())
 	switch {
-	case r.Empty() && had:
-		l.clear(key)
-		p.keys.Release(key)
 	case r.Empty():
+		if had {
+			l.clear(key)
+			p.keys.Release(key)
+		}
+		l.machine.Spare(r)
 	case !had:
 		p.set(l, key, r)
 		fallthrough

@@ -112,7 +112,8 @@ func (r *reader) n() int {
 func (m *Machine[T]) Read(b []byte, values Values[T]) (*Run[T], error) {
 	p := m.Program
 	in := &reader{b: b}
-	r := &Run[T]{seq: in.u(), since: flow.Timestamp(in.i())}
+	r := m.Run()
+	r.seq, r.since = in.u(), flow.Timestamp(in.i())
 	events := make([]*Event[T], in.n())
 	for k := range events {
 		e := &Event[T]{At: flow.Timestamp(in.i()), seq: in.u()}
@@ -153,5 +154,6 @@ func (m *Machine[T]) Read(b []byte, values Values[T]) (*Run[T], error) {
 		return nil, ErrDamaged
 	}
 	r.due = m.earliest(r)
+	m.note(r)
 	return r, nil
 }

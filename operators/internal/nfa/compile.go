@@ -43,6 +43,7 @@ func Compile[T any](p Pattern[T]) *Program[T] {
 	if p.Target != "" {
 		c.target = int32(slices.Index(c.stages, p.Target))
 	}
+	c.quick = c.quicken()
 	return c.Program
 }
 

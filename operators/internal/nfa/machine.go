@@ -17,10 +17,42 @@ type Run[T any] struct {
 	since flow.Timestamp
 	// due is when time brings something at the earliest, EndOfTime for never.
 	due flow.Timestamp
+	// nodes are those at which partial matches are, or were until a match has ended them; asks are the conditions that matter there.
+	nodes uint64
+	asks  uint16
+	// few is where the first partial matches lie.
+	few [2]partial[T]
 }
 
 // NewRun is the state of a key without events.
-func NewRun[T any]() *Run[T] { return &Run[T]{since: flow.None, due: flow.EndOfTime} }
+func NewRun[T any]() *Run[T] {
+	r := &Run[T]{since: flow.None, due: flow.EndOfTime}
+	r.parts = r.few[:0]
+	return r
+}
+
+// Run is the state of a key without events: one that Spare was given, if there is one.
+func (m *Machine[T]) Run() *Run[T] {
+	n := len(m.spare)
+	if n == 0 {
+		return NewRun[T]()
+	}
+	r := m.spare[n-1]
+	m.spare = m.spare[:n-1]
+	return r
+}
+
+// Spare takes back a run that is empty.
+func (m *Machine[T]) Spare(r *Run[T]) {
+	if len(m.spare) == spareRuns || cap(r.parts) > 16 || cap(r.done) > 16 {
+		return
+	}
+	r.seq, r.due, r.nodes, r.asks = 0, flow.EndOfTime, 0, 0
+	m.spare = append(m.spare, r)
+}
+
+// spareRuns is how many empty runs a machine keeps.
+const spareRuns = 1024
 
 // Empty tells whether there is nothing to be kept.
 func (r *Run[T]) Empty() bool { return len(r.parts) == 0 && len(r.done) == 0 && r.since == flow.None }
@@ -100,6 +132,7 @@ type Machine[T any] struct {
 	at    flow.Timestamp
 	v     *T
 	taken *Event[T]
+	link  *link[T] // beside taken, for the first partial match that takes it
 	seq   uint64
 
 	// memo holds what leaves said of the event (and partial match) in work: the low bit, beside the number of the question.
@@ -117,6 +150,13 @@ type Machine[T any] struct {
 	ripe    []partial[T]
 	path    []*link[T]
 	targets map[string]int32
+	spare   []*Run[T]
+}
+
+// kept is an event that was taken, and its first link.
+type kept[T any] struct {
+	ev   Event[T]
+	link link[T]
 }
 
 type found struct {
@@ -142,7 +182,7 @@ func (m *Machine[T]) stageNamed(name string) int32 {
 
 // look makes an event the one in work.
 func (m *Machine[T]) look(at flow.Timestamp, v *T) {
-	m.at, m.v, m.taken = at, v, nil
+	m.at, m.v, m.taken, m.link = at, v, nil, nil
 	m.asked++
 	m.askedOf++
 }
@@ -190,8 +230,11 @@ func (m *Machine[T]) Starts(at flow.Timestamp, v *T) bool {
 		return false
 	}
 	m.look(at, v)
-	if m.lead != nil {
+	switch {
+	case m.lead != nil:
 		return m.holds(m.lead.fits, nil)
+	case m.quick != nil && m.Trace == nil:
+		return m.inert(m.quick.asks[m.start])>>m.start&1 == 0
 	}
 	_, any := m.follow(&m.none)
 	return any
@@ -200,16 +243,36 @@ func (m *Machine[T]) Starts(at flow.Timestamp, v *T) bool {
 // Process takes an event, the times before which Advance has been told. It tells whether anything changed.
 func (m *Machine[T]) Process(r *Run[T], at flow.Timestamp, v *T, out Emit[T]) (changed bool, err error) {
 	m.look(at, v)
+	return m.Begin(r, at, v, out)
+}
+
+// Begin is Process right behind Starts of the same event.
+func (m *Machine[T]) Begin(r *Run[T], at flow.Timestamp, _ *T, out Emit[T]) (changed bool, err error) {
+	var inert uint64
+	if m.quick != nil && m.Trace == nil {
+		asks, nodes := r.asks, r.nodes
+		if !m.NoStarts {
+			asks, nodes = asks|m.quick.asks[m.start], nodes|1<<m.start
+		}
+		if inert = m.inert(asks); nodes&^inert == 0 {
+			return false, nil
+		}
+	}
 	m.seq = r.seq
 	m.next, m.ripe = m.next[:0], m.ripe[:0]
 	for i := range r.parts {
 		p := &r.parts[i]
+		if inert>>p.node&1 != 0 {
+			m.next = append(m.next, *p)
+			m.next[len(m.next)-1].fresh = false
+			continue
+		}
 		if m.step(p) {
 			changed = true
 		}
 	}
 	switch {
-	case m.NoStarts:
+	case m.NoStarts || inert>>m.start&1 != 0:
 	case m.lead == nil:
 		if m.step(&m.none) {
 			changed = true
@@ -237,6 +300,7 @@ func (m *Machine[T]) settle(r *Run[T]) {
 	clear(m.next)
 	byFirst(r.parts)
 	r.due = m.earliest(r)
+	m.note(r)
 }
 
 // byFirst sorts partial matches by their first event. They mostly are.
@@ -325,9 +389,15 @@ func (m *Machine[T]) step(p *partial[T]) (changed bool) {
 		switch {
 		case e.action == take:
 			if m.taken == nil {
-				m.taken = &Event[T]{At: m.at, seq: m.seq, Value: *m.v}
+				k := &kept[T]{ev: Event[T]{At: m.at, seq: m.seq, Value: *m.v}}
+				m.taken, m.link = &k.ev, &k.link
 			}
-			kid := partial[T]{last: &link[T]{ev: m.taken, prev: p.last, stage: e.stage, depth: 1}, first: p.first, prev: m.at, node: e.to, due: flow.None}
+			l := m.link
+			if m.link = nil; l == nil {
+				l = new(link[T])
+			}
+			*l = link[T]{ev: m.taken, prev: p.last, stage: e.stage, depth: 1}
+			kid := partial[T]{last: l, first: p.first, prev: m.at, node: e.to, due: flow.None}
 			if p.last != nil {
 				kid.last.depth = p.last.depth + 1
 			}

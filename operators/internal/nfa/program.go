@@ -26,6 +26,7 @@ type Program[T any] struct {
 	// cyclic: there is a way from a node to itself without an event.
 	cyclic bool
 	print  string
+	quick  *quick // nil where it is not known ahead what changes nothing
 }
 
 // lead is an absence at the start: the start node is then where a partial match is after it.

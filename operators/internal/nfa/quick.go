@@ -1,0 +1,128 @@
+package nfa
+
+import "math/bits"
+
+// quick says ahead which events change nothing, by what the conditions say of them: most events are such. It is there for programs whose
+// conditions ask the event alone, and are few.
+type quick struct {
+	// asks are, by node, the conditions that what happens there depends on.
+	asks []uint16
+	// inert are, by what the conditions say, the nodes at which nothing changes.
+	inert []uint64
+}
+
+const (
+	quickLeaves = 8
+	quickNodes  = 64
+)
+
+func (p *Program[T]) quicken() *quick {
+	if len(p.leaves) > quickLeaves || len(p.nodes) > quickNodes || p.lead != nil || p.cyclic {
+		return nil
+	}
+	for _, l := range p.leaves {
+		if l.Given != nil {
+			return nil
+		}
+	}
+	q := &quick{asks: make([]uint16, len(p.nodes)), inert: make([]uint64, 1<<len(p.leaves))}
+	for n := range p.nodes {
+		q.asks[n] = p.asksAt(int32(n))
+		for said := range q.inert {
+			if p.inertAt(int32(n), uint16(said)) {
+				q.inert[said] |= 1 << n
+			}
+		}
+	}
+	return q
+}
+
+// asksAt is what conditions may be asked at a node, those included that it leads to without an event.
+func (p *Program[T]) asksAt(n int32) (asks uint16) {
+	for _, e := range p.nodes[n].edges {
+		asks |= p.asksIn(e.when)
+		if e.action == proceed {
+			asks |= p.asksAt(e.to)
+		}
+	}
+	return asks
+}
+
+func (p *Program[T]) asksIn(e int32) uint16 {
+	switch x := p.exprs[e]; x.op {
+	case leaf:
+		return 1 << x.a
+	case not:
+		return p.asksIn(x.a)
+	case and:
+		return p.asksIn(x.a) | p.asksIn(x.b)
+	}
+	return 0
+}
+
+func (p *Program[T]) said(e int32, said uint16) bool {
+	switch x := p.exprs[e]; x.op {
+	case leaf:
+		return said>>x.a&1 != 0
+	case not:
+		return !p.said(x.a, said)
+	case and:
+		return p.said(x.a, said) && p.said(x.b, said)
+	}
+	return true
+}
+
+// inertAt tells whether a partial match at a node stays what it is, with what the conditions say of an event: follow and step for it.
+func (p *Program[T]) inertAt(n int32, said uint16) bool {
+	begins := p.nodes[n].kind == begin
+	takes, skips, elsewhere := 0, 0, false
+	stack := []int32{n}
+	for len(stack) > 0 {
+		at := stack[len(stack)-1]
+		stack = stack[:len(stack)-1]
+		for _, e := range p.nodes[at].edges {
+			if !p.said(e.when, said) {
+				continue
+			}
+			switch {
+			case e.action == take:
+				takes++
+			case e.action == ignore:
+				skips++
+				elsewhere = elsewhere || e.to != n
+			case p.nodes[e.to].kind == stop:
+				elsewhere = true
+			case p.nodes[e.to].kind != absent:
+				stack = append(stack, e.to)
+			}
+		}
+	}
+	if begins {
+		return takes == 0
+	}
+	return takes == 0 && skips == 1 && !elsewhere
+}
+
+// inert are the nodes at which the event in work changes nothing.
+func (m *Machine[T]) inert(asks uint16) uint64 {
+	var said uint16
+	for ; asks != 0; asks &= asks - 1 {
+		if i := bits.TrailingZeros16(asks); m.ask(int32(i), nil) {
+			said |= 1 << i
+		}
+	}
+	return m.quick.inert[said]
+}
+
+// note writes down at which nodes a key has partial matches.
+func (m *Machine[T]) note(r *Run[T]) {
+	r.nodes, r.asks = 0, 0
+	if m.quick == nil {
+		return
+	}
+	for i := range r.parts {
+		n := r.parts[i].node
+		r.nodes |= 1 << n
+		r.asks |= m.quick.asks[n]
+	}
+}
