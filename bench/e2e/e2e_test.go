@@ -26,6 +26,12 @@ func pair(t *testing.T, bare, path e2e.Bench, events int64) {
 	require.Len(t, r.Each, 2)
 	require.Positive(t, r.Median)
 	require.Positive(t, r.CPU)
+	dir := t.TempDir()
+	require.NoError(t, harness.Write(dir, r.Bare, r.Path))
+	again, err := e2e.Ratios(dir)
+	require.NoError(t, err)
+	require.Len(t, again, 1)
+	require.InDelta(t, r.Median, again[0].Median, 1e-9)
 	for _, x := range append(r.Bare.Runs, r.Path.Runs...) {
 		require.Equal(t, events, x.Events)
 		require.Equal(t, events, x.Out)
@@ -87,4 +93,20 @@ func TestRecovery(t *testing.T) {
 	require.Positive(t, got.First)
 	require.Positive(t, got.StateBytes)
 	require.Len(t, r.Results([]e2e.Recovered{got}), 2)
+}
+
+func TestRatiosTakeTurns(t *testing.T) {
+	t.Parallel()
+	runs := func(perSecond ...float64) (r harness.Result) {
+		for _, x := range perSecond {
+			r.Runs = append(r.Runs, harness.Run{PerSecond: x, CPU: 1})
+		}
+		return r
+	}
+	r, err := e2e.RatioOf(runs(100, 200, 400), runs(120, 270))
+	require.NoError(t, err)
+	require.InDeltaSlice(t, []float64{0.8, 0.9}, r.Each, 1e-9)
+	require.InDelta(t, 0.85, r.Median, 1e-9)
+	_, err = e2e.RatioOf(runs(100, 200), runs(120, 270))
+	require.ErrorContains(t, err, "not measured in turns")
 }

@@ -175,7 +175,8 @@ func (c *counted) Decode(data []byte, r *iot.Reading) error {
 // topology is the main job, with a row per reading beside its results.
 func (p *mqttPath) topology(c codec.Codec[iot.Reading], ch *clickhouse.Conn, m *harness.Meter, done func(table string, notes []int64)) *flow.Topology {
 	cfg := iot.DefaultConfig()
-	t := flow.New("e2e", quiet(), flow.WithStore(pebble.Dir(p.dir)), flow.WithHooks(m), flow.WithEpochInterval(time.Second))
+	t := flow.New("e2e", quiet(), flow.WithStore(pebble.Dir(p.dir)), flow.WithHooks(m), flow.WithEpochInterval(time.Second),
+		flow.WithParallelism(1)) // what a broker sends over one connection needs no second task
 	raw := flow.From(t, "mqtt", mqttsource.Source(mqttsource.Config{
 		Brokers: []string{"tcp://" + p.servers.MQTT}, Topics: []string{p.topic + "/#"}, ClientID: p.client(), Window: p.servers.MQTTWindow,
 	}, c))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/millrace-stream/millrace/bench/harness"
@@ -70,34 +71,59 @@ func Pair(ctx context.Context, bare, path Bench, set harness.Settings, progress 
 	var r Ratio
 	turns := max(set.Runs, 1)
 	set.Runs = 1
-	turn := func(b Bench, to *harness.Result) (float64, error) {
+	for i := range 2*turns + 1 {
+		b, to := bare, &r.Bare
+		if i%2 == 1 {
+			b, to = path, &r.Path
+		}
 		one, err := measureOnce(ctx, b, set, nil)
 		if err != nil {
-			return 0, err
+			return r, err
 		}
 		add(to, one)
 		progress(line(b, one.Runs[0]))
-		return one.Runs[0].PerSecond, nil
 	}
-	before, err := turn(bare, &r.Bare)
-	if err != nil {
-		return r, err
+	return RatioOf(r.Bare, r.Path)
+}
+
+// RatioOf is the ratio of two results that Pair has measured.
+func RatioOf(bare, path harness.Result) (Ratio, error) {
+	r := Ratio{Bare: bare, Path: path}
+	if len(path.Runs) == 0 || len(bare.Runs) != len(path.Runs)+1 {
+		return r, fmt.Errorf("%s has %d runs and %s has %d: they were not measured in turns, bare loop first and last", bare.Scenario, len(bare.Runs), path.Scenario, len(path.Runs))
 	}
-	for range turns {
-		rate, err := turn(path, &r.Path)
-		if err != nil {
-			return r, err
-		}
-		after, err := turn(bare, &r.Bare)
-		if err != nil {
-			return r, err
-		}
-		r.Each = append(r.Each, rate/((before+after)/2))
-		before = after
+	for i, x := range path.Runs {
+		r.Each = append(r.Each, x.PerSecond/((bare.Runs[i].PerSecond+bare.Runs[i+1].PerSecond)/2))
 	}
 	cpu := func(r harness.Run) float64 { return r.CPU }
-	r.Median, r.CPU = median(r.Each, func(x float64) float64 { return x }), Median(r.Path, cpu)/Median(r.Bare, cpu)
+	r.Median, r.CPU = median(r.Each, func(x float64) float64 { return x }), Median(path, cpu)/Median(bare, cpu)
 	return r, nil
+}
+
+// Ratios are those of all pairs in a folder of results.
+func Ratios(dir string) ([]Ratio, error) {
+	all, err := harness.Read(dir)
+	if err != nil {
+		return nil, err
+	}
+	of := map[string]harness.Result{}
+	for _, r := range all {
+		of[r.Scenario] = r
+	}
+	var found []Ratio
+	for _, bare := range all {
+		if pair, ok := strings.CutSuffix(bare.Scenario, "-bare"); ok {
+			r, err := RatioOf(bare, of[pair+"-clickhouse"])
+			if err != nil {
+				return nil, err
+			}
+			found = append(found, r)
+		}
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("%s has no pair: make one with e2ebench pair mqtt -out %s", dir, dir)
+	}
+	return found, nil
 }
 
 func line(b Bench, r harness.Run) string {
@@ -134,6 +160,8 @@ func Latency(ctx context.Context, b Bench, set harness.Settings, bound time.Dura
 	}
 	set.Rate = 0.8 * found.Rate
 	at80, err = Measure(ctx, b, set, progress)
+	at80.Scenario += "-latency"
+	at80.About += fmt.Sprintf(", at 80 %% of the %.0f events/s that it sustains with its p99 within %v", found.Rate, bound)
 	return found.Rate, at80, err
 }
 

@@ -23,6 +23,7 @@ const usage = `e2ebench measures whole paths with real servers, which it starts.
   e2ebench latency [flags]                    MQTT to ClickHouse at 80 % of the rate that it sustains
   e2ebench durability [flags]                 the main job in process: state in memory, and in files with epochs of 1 s and 100 ms
   e2ebench recovery [flags]                   the time from a start behind a SIGKILL to the first record
+  e2ebench ratios DIR                         the ratios of the pairs in a folder of results
 
 flowbench compare and flowbench report read the results.
 
@@ -105,6 +106,15 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) error {
 		return durability(ctx, args, out, errOut)
 	case "recovery":
 		return recovery(ctx, args, out, errOut)
+	case "ratios":
+		if len(args) != 1 {
+			return errors.New("ratios takes a folder of results")
+		}
+		all, err := e2e.Ratios(args[0])
+		for _, r := range all {
+			fmt.Fprintln(out, r)
+		}
+		return err
 	case child:
 		return recoveryChild(ctx, args, out)
 	}
