@@ -7,11 +7,19 @@ import (
 )
 
 // From is a source of the load's events, in one partition: fill makes event number i.
-func From[T any](l *Load, fill func(i int64, v *T)) flow.Source[T] { return &source[T]{l, fill} }
+func From[T any](l *Load, fill func(i int64, v *T)) flow.Source[T] {
+	return InBatches(l, fill, flow.MaxBatch)
+}
+
+// InBatches is From with at most size events in a batch.
+func InBatches[T any](l *Load, fill func(i int64, v *T), size int) flow.Source[T] {
+	return &source[T]{l, fill, size}
+}
 
 type source[T any] struct {
 	load *Load
 	fill func(int64, *T)
+	size int
 }
 
 func (s *source[T]) Partitions() int                                             { return 1 }
@@ -27,7 +35,7 @@ func (s *source[T]) Run(_ context.Context, a flow.Assign) error {
 func (s *source[T]) Read(ctx context.Context, _ flow.Partition, _ flow.Position, in *flow.Intake[T]) error {
 	for {
 		b := in.Buffer()
-		first, n := s.load.Take(ctx, cap(b))
+		first, n := s.load.Take(ctx, min(cap(b), s.size))
 		if n == 0 {
 			return ctx.Err()
 		}

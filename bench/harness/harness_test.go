@@ -67,6 +67,23 @@ func TestLossAndRepeatsAreSeen(t *testing.T) {
 	require.EqualValues(t, 100, r.Repeats)
 }
 
+func TestTimePerKindOfNode(t *testing.T) {
+	r := measured(t, through(false, func(_ context.Context, n int64) (int64, error) {
+		for i := range int64(300) {
+			n ^= i * n
+		}
+		return n, nil
+	}), harness.Settings{Duration: time.Second, Nodes: true})
+	require.NotEmpty(t, r.Nodes)
+	require.Equal(t, "map", r.Nodes[0].Node)
+	require.Greater(t, r.Nodes[0].Share, 0.5)
+	all := 0.0
+	for _, n := range r.Nodes {
+		all += n.Share
+	}
+	require.InDelta(t, 1, all, 1e-9)
+}
+
 // An open load offers its events when they are due. A system that stands still for a while does not take fewer: all those that were due
 // meanwhile have waited, and their latency says so.
 func TestLatencyCountsFromWhenEventsWereDue(t *testing.T) {

@@ -101,6 +101,7 @@ func runCommand(ctx context.Context, args []string, out, errOut io.Writer, all [
 	settings(f, &set)
 	dir := f.String("out", "", "folder for the results, one JSON file per scenario; empty prints only")
 	quiet := f.Bool("quiet", false, "no progress")
+	f.BoolVar(&set.Nodes, "nodes", false, "take a profile of each run, to tell which kinds of nodes the processor time went to")
 	words, err := parse(f, args, 1, "the name of a scenario, a family, or all: see flowbench list")
 	if err != nil {
 		return err
@@ -114,6 +115,7 @@ func runCommand(ctx context.Context, args []string, out, errOut io.Writer, all [
 		progress = nil
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	var told []string
 	fmt.Fprintln(w, "scenario\tevents/s\tCPU us/event\tallocs/event\tp50\tp99\tlost\trepeats")
 	for _, s := range chosen {
 		r, err := Measure(ctx, s, set, progress)
@@ -133,8 +135,17 @@ func runCommand(ctx context.Context, args []string, out, errOut io.Writer, all [
 				return err
 			}
 		}
+		if set.Nodes {
+			told = append(told, r.Scenario+": "+shares(&r))
+		}
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, t := range told {
+		fmt.Fprintln(out, t)
+	}
+	return nil
 }
 
 func searchCommand(ctx context.Context, args []string, out, errOut io.Writer, all []Scenario, given string) error {

@@ -38,6 +38,9 @@ type Meter struct {
 	// to is what there was at the end, once ended.
 	to    *state
 	start chan struct{} // closed at the first event
+	// profile is nil where none is wanted; nodes is what it tells.
+	profile *profiler
+	nodes   []NodeTime
 }
 
 // state is what there was at one moment.
@@ -53,6 +56,9 @@ func NewMeter(l *Load) *Meter {
 	h := func() *hdrhistogram.Histogram { return hdrhistogram.New(1, int64(10*time.Minute/time.Microsecond), 3) }
 	m := &Meter{load: l, latency: h(), halves: [2]*hdrhistogram.Histogram{h(), h()}, times: h(), start: make(chan struct{})}
 	l.first = func() { // what a scenario does before its first event is not measured
+		if m.profile != nil {
+			m.profile.start()
+		}
 		m.begin(false)
 		close(m.start)
 	}
@@ -67,8 +73,12 @@ func (m *Meter) End() {
 	s := m.now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.to == nil {
-		m.to = s
+	if m.to != nil {
+		return
+	}
+	m.to = s
+	if m.profile != nil {
+		m.nodes = m.profile.stop()
 	}
 }
 

@@ -265,19 +265,26 @@ func (p *page) nodes() error {
 			first = false
 			p.line("## Where the time goes")
 			p.line("")
-			p.line("Parts of the processor time by node, out of a profile of each run (100 samples a second). *router* is what hands batches over,")
-			p.line("*epochs* checkpoints, *runtime* garbage collection and scheduling, *other* what no node could be named for.")
+			p.line("Parts of the processor time by kind of node, out of a profile of each run (100 samples a second; a few percent of a short run are chance).")
+			p.line("What a node calls is the node's. *keys* finds the state of a record's key, *engine* is what else runs between nodes, *runtime* scheduling.")
 			p.line("")
 			p.table("scenario", "time by node")
 		}
-		var parts []string
-		for _, n := range ns {
-			parts = append(parts, fmt.Sprintf("%s %.0f %%", n.Node, 100*n.Share))
-		}
-		p.row(r.Scenario, strings.Join(parts, ", "))
+		p.row(r.Scenario, shares(r))
 	}
 	if !first {
 		p.line("")
 	}
 	return nil
+}
+
+// shares are those of at least 1 %.
+func shares(r *Result) string {
+	var parts []string
+	for _, n := range meanNodes(r) {
+		if n.Share >= 0.005 {
+			parts = append(parts, fmt.Sprintf("%s %.0f %%", n.Node, 100*n.Share))
+		}
+	}
+	return strings.Join(parts, ", ")
 }

@@ -19,6 +19,8 @@ type Settings struct {
 	Events int64 `json:"events,omitempty"`
 	// Runs is how often. Zero means 1; comparing two results takes at least 4 of each.
 	Runs int `json:"runs"`
+	// Nodes takes a profile of each run, to tell which kinds of nodes the processor time went to.
+	Nodes bool `json:"nodes,omitempty"`
 }
 
 // Run is one run's measurements. What is "per event" counts events taken from the load behind the warm-up.
@@ -41,11 +43,11 @@ type Run struct {
 	Repeats int64   `json:"repeats"`
 	Epochs  Epochs  `json:"epochs"`
 	Growth  float64 `json:"latency_growth,omitempty"`
-	// Nodes is where the processor time went, the most first; empty where no profile was taken.
+	// Nodes is where the processor time went, warm-up included, the most first; empty where no profile was taken.
 	Nodes []NodeTime `json:"nodes,omitempty"`
 }
 
-// NodeTime is the part of the processor time that a node took.
+// NodeTime is the part of the processor time that nodes of one kind took.
 type NodeTime struct {
 	Node  string  `json:"node"`
 	Share float64 `json:"share"`
@@ -84,6 +86,9 @@ func Measure(ctx context.Context, s Scenario, set Settings, progress func(string
 func measureOnce(ctx context.Context, s Scenario, set Settings, progress func(string)) (Run, error) {
 	l := NewLoad(set.Rate, set.WarmUp, set.Duration, set.Events)
 	m := NewMeter(l)
+	if set.Nodes {
+		m.profile = &profiler{}
+	}
 	forgetPeak()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -133,7 +138,7 @@ func (m *Meter) result() (Run, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now, wall := m.to.used, m.to.at.Sub(m.began)
-	r := Run{Events: m.to.taken - m.at, Out: m.out, Seconds: wall.Seconds(), RSS: m.to.rss, Lost: m.lost(), Repeats: m.repeats, Epochs: m.epochs}
+	r := Run{Events: m.to.taken - m.at, Out: m.out, Seconds: wall.Seconds(), RSS: m.to.rss, Lost: m.lost(), Repeats: m.repeats, Epochs: m.epochs, Nodes: m.nodes}
 	if m.times.TotalCount() > 0 {
 		r.Epochs.P50, r.Epochs.Longest = m.times.ValueAtQuantile(50), m.times.Max()
 	}
