@@ -22,7 +22,7 @@ public final class Main {
               -verify-only     verifies with all events that results are known for, and measures nothing
               -quick           verifies with the fewest events that results are known for, and measures nothing
               -no-verify       does not verify before; runs of as many events as results are known for are verified all the same
-              -prefix P        in front of the scenario's name; default flink/p1 and so on; "" is none
+              -name PATTERN    name of the scenarios, * is the job; default flink/p1/* and so on
               -out DIR         folder for the results, one JSON file per scenario
             """;
 
@@ -49,7 +49,7 @@ public final class Main {
         boolean verifyOnly;
         boolean quick;
         boolean noVerify;
-        String prefix;
+        String name;
         String out = "";
 
         Flags(String[] args) {
@@ -89,7 +89,7 @@ public final class Main {
                     case "-events" -> events = Long.parseLong(value);
                     case "-runs" -> runs = Integer.parseInt(value);
                     case "-warmup" -> warmup = Integer.parseInt(value);
-                    case "-prefix" -> prefix = value;
+                    case "-name" -> this.name = value;
                     case "-out" -> out = value;
                     default -> throw new IllegalArgumentException("there is no flag " + name + "\n\n" + USAGE);
                 }
@@ -97,8 +97,10 @@ public final class Main {
             if (forward && parallelism != 1) {
                 throw new IllegalArgumentException("-forward is for parallelism 1: more tasks need the exchange");
             }
-            if (prefix == null) {
-                prefix = "flink/p" + parallelism + (forward ? "-forward" : "");
+            if (name == null) {
+                name = "flink/p" + parallelism + (forward ? "-forward" : "") + "/*";
+            } else if (!name.contains("*")) {
+                throw new IllegalArgumentException("-name needs a * where the job's name stands");
             }
         }
 
@@ -174,7 +176,7 @@ public final class Main {
 
     private static void measure(Cluster cluster, Scenario s, Flags f) throws Exception {
         long events = f.events > 0 ? f.events : s.events();
-        String name = f.prefix.isEmpty() ? s.name() : f.prefix + "/" + s.name();
+        String name = f.name.replace("*", s.name());
         Scenario.Setup setup = new Scenario.Setup(events, 0, f.parallelism, f.forward, false);
         List<ResultFile.Run> runs = new ArrayList<>();
         boolean warm = f.warmup == 0;
