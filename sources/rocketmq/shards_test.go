@@ -70,3 +70,61 @@ func TestCoPartitionedTopologiesCheckShards(t *testing.T) {
 	require.True(t, s.cfg.CheckShards)
 	require.NoError(t, s.Close(t.Context()))
 }
+
+// TestShardsBySearch: the one search and the look at each property say the same.
+func TestShardsBySearch(t *testing.T) {
+	props := func(pairs ...string) (p rocketmq.Properties) {
+		for i := 0; i < len(pairs); i += 2 {
+			b, err := rocketmq.AppendProperty(p, pairs[i], pairs[i+1])
+			require.NoError(t, err)
+			p = b
+		}
+		return p
+	}
+	own := props("SHARDING_KEY", "dev-1", rocketmq.Shard, "3", rocketmq.Shards, "4", "WAIT", "true")
+	for _, c := range []struct {
+		name string
+		p    rocketmq.Properties
+		same bool
+	}{
+		{"none", nil, true},
+		{"another producer's", props("SHARDING_KEY", "dev-1", "KEYS", rocketmq.Shards), true},
+		{"the same", own, true},
+		{"the same, first", props(rocketmq.Shards, "4", "WAIT", "true"), true},
+		{"the same, last and not ended", own[:len(own)-len("\x02WAIT\x01true\x02")], true},
+		{"more", props(rocketmq.Shards, "8"), false},
+		{"longer", props("A", "b", rocketmq.Shards, "40"), false},
+		{"another name that ends so", props("X"+rocketmq.Shards, "4"), false},
+	} {
+		check := shardCheck{shards: "4"}
+		require.Equal(t, c.same, check.same(c.p), c.name)
+		if now := c.p.Get(rocketmq.Shards); c.same {
+			require.True(t, now == nil || string(now) == "4", c.name)
+		}
+	}
+	require.False(t, (&shardCheck{}).same(own), "the first is noted")
+	check := shardCheck{shards: "4"}
+	m := rocketmq.Message{Properties: own}
+	require.Zero(t, testing.AllocsPerRun(100, func() { _ = check.look(&m) }))
+}
+
+func BenchmarkShardCheck(b *testing.B) {
+	p, err := rocketmq.AppendProperty(nil, "SHARDING_KEY", "dev-0001234")
+	require.NoError(b, err)
+	for _, c := range [][2]string{{"WAIT", "true"}, {rocketmq.Shard, "3"}, {rocketmq.Shards, "4"}} {
+		p, err = rocketmq.AppendProperty(p, c[0], c[1])
+		require.NoError(b, err)
+	}
+	check := shardCheck{shards: "4"}
+	m := rocketmq.Message{Properties: p}
+	b.Run("search", func(b *testing.B) {
+		for b.Loop() {
+			_ = check.look(&m)
+		}
+	})
+	b.Run("each", func(b *testing.B) {
+		for b.Loop() {
+			_ = m.Properties.Get(rocketmq.Shards)
+		}
+	})
+}
