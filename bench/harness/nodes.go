@@ -107,7 +107,7 @@ func nodeOf(fs []frame) string {
 		case strings.HasPrefix(f.function, module+"operators."):
 			name, _, _ := strings.Cut(strings.TrimSuffix(file, ".go"), "_")
 			return name
-		case strings.HasPrefix(f.function, module+"flow/state/"):
+		case strings.HasPrefix(f.function, module+"flow/state/"), strings.HasPrefix(f.function, "github.com/cockroachdb/pebble/"):
 			return kindEpochs
 		case strings.HasPrefix(f.function, module+"flow."):
 			if place := places(file); place != "" {

@@ -24,7 +24,7 @@ import (
 
 // All are the scenarios of this project.
 func All() []harness.Scenario {
-	return slices.Concat(jobScenarios(), floorScenarios(), micro(), nexmark.Scenarios(flow.WithStore(state.InMemory())), iotbench.Scenarios())
+	return slices.Concat(jobScenarios(), floorScenarios(), micro(), parts(), nexmark.Scenarios(flow.WithStore(state.InMemory())), iotbench.Scenarios())
 }
 
 type event = jobs.Event
@@ -33,17 +33,27 @@ type event = jobs.Event
 type chain func(events flow.Stream[event]) flow.Stream[int64]
 
 // inProcess makes a scenario of a job's events and a chain. Each event comes out once where each is set.
-func inProcess(name, about string, job workload.Job, each bool, c chain) harness.Scenario {
+func inProcess(name, about string, job workload.Job, each bool, c chain, opts ...flow.TopologyOption) harness.Scenario {
 	return harness.Func("micro/"+name, about, func(ctx context.Context, l *harness.Load, m *harness.Meter) error {
 		if each {
 			m.EachOnce()
 		}
 		g := workload.New(job)
-		t := flow.New("bench", flow.WithLogger(silent()), flow.WithStore(state.InMemory()),
-			flow.WithParallelism(1), flow.WithHooks(m), flow.WithEpochInterval(100*time.Millisecond))
-		flow.To(c(flow.From(t, "events", harness.From(l, g.Fill))), "out", harness.To(m, func(i int64) int64 { return i }))
+		t := topology(m, opts...)
+		flow.To(c(flow.From(t, "events", harness.From(l, g.Fill))), "out", numbers(m))
 		return t.Run(ctx)
 	})
+}
+
+// topology is one in one task, with its state in memory.
+func topology(m *harness.Meter, opts ...flow.TopologyOption) *flow.Topology {
+	return flow.New("bench", append([]flow.TopologyOption{
+		flow.WithLogger(silent()), flow.WithStore(state.InMemory()), flow.WithParallelism(1), flow.WithHooks(m), flow.WithEpochInterval(100 * time.Millisecond),
+	}, opts...)...)
+}
+
+func numbers(m *harness.Meter) flow.Sink[int64] {
+	return harness.To(m, func(i int64) int64 { return i })
 }
 
 func silent() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
