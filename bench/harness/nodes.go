@@ -101,12 +101,17 @@ func places(file string) string {
 // are one kind.
 func nodeOf(fs []frame) string {
 	kind := kindRuntime
+	operator := "" // the outermost of functions that call each other: a part that operators share is the caller's
 	for _, f := range fs {
 		file := path.Base(f.file)
+		if strings.HasPrefix(f.function, module+"operators.") {
+			operator, _, _ = strings.Cut(strings.TrimSuffix(file, ".go"), "_")
+			continue
+		}
+		if operator != "" && !strings.HasPrefix(f.function, module+"operators/") {
+			return operator
+		}
 		switch {
-		case strings.HasPrefix(f.function, module+"operators."):
-			name, _, _ := strings.Cut(strings.TrimSuffix(file, ".go"), "_")
-			return name
 		case strings.HasPrefix(f.function, module+"flow/state/"), strings.HasPrefix(f.function, "github.com/cockroachdb/pebble/"):
 			return kindEpochs
 		case strings.HasPrefix(f.function, module+"flow."):
@@ -122,7 +127,7 @@ func nodeOf(fs []frame) string {
 			kind = kindOther
 		}
 	}
-	return kind
+	return cmp.Or(operator, kind)
 }
 
 // meanNodes are the parts of the processor time by node, over all runs of a result.

@@ -257,8 +257,8 @@ func (p *page) nodes() error {
 	first := true
 	for i := range p.rs {
 		r := &p.rs[i]
-		ns := meanNodes(r)
-		if len(ns) == 0 {
+		e, _ := compared(r)
+		if strings.HasPrefix(e.program, byHand) || len(meanNodes(r)) == 0 { // a loop by hand has no nodes
 			continue
 		}
 		if first {
