@@ -47,8 +47,10 @@ type Bench interface {
 	harness.Scenario
 	// Prepare makes what a run needs: tables, and what is read where that lies ready.
 	Prepare(ctx context.Context, set harness.Settings) error
-	// Check tells whether every record of the run has come out once, and drops what the run has made.
+	// Check tells whether every record of the run has come out once.
 	Check(ctx context.Context) error
+	// Drop drops what the run has made, whatever became of it.
+	Drop(ctx context.Context) error
 	// Close drops what was made for all runs.
 	Close(ctx context.Context) error
 }

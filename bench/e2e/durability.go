@@ -84,7 +84,8 @@ func (j *mainJob) Run(ctx context.Context, l *harness.Load, m *harness.Meter) er
 	return t.Run(ctx)
 }
 
-func (j *mainJob) Check(context.Context) error { return errors.Join(os.RemoveAll(j.dir)) }
+func (j *mainJob) Check(context.Context) error { return nil }
+func (j *mainJob) Drop(context.Context) error  { return os.RemoveAll(j.dir) }
 func (j *mainJob) Close(context.Context) error { return nil }
 
 // nothing is a sink that keeps nothing.

@@ -94,6 +94,7 @@ func (b bareLog) About() string {
 	return b.label() + ": a loop over the client that reads a topic and does nothing else"
 }
 func (b bareLog) Check(context.Context) error     { return nil }
+func (b bareLog) Drop(context.Context) error      { return nil }
 func (b bareLog) Close(ctx context.Context) error { return b.prepared.close(ctx) }
 
 func (b bareLog) Run(ctx context.Context, l *harness.Load, m *harness.Meter) error {
@@ -220,13 +221,18 @@ func (p *pathLog) Run(ctx context.Context, l *harness.Load, m *harness.Meter) (e
 	return err
 }
 
+func (p *pathLog) Drop(ctx context.Context) error {
+	if p.conn.Database == "" {
+		return nil
+	}
+	return errors.Join(os.RemoveAll(p.dir), p.admin(ctx, "DROP DATABASE IF EXISTS "+p.conn.Database+" SYNC"))
+}
+
 // Check compares the table with what a hand-written loop makes of the same payloads: rows, sum of all values, events, and the sum of their
 // numbers.
 func (p *pathLog) Check(ctx context.Context) (err error) {
 	ch := clickhouse.New(p.conn)
-	defer func() {
-		err = errors.Join(err, ch.Close(), os.RemoveAll(p.dir), p.admin(ctx, "DROP DATABASE "+p.conn.Database+" SYNC"))
-	}()
+	defer func() { err = errors.Join(err, ch.Close()) }()
 	var out, written uint64
 	var events, nums int64
 	var sum float64

@@ -44,6 +44,7 @@ func (b *mqttBare) Prepare(context.Context, harness.Settings) error {
 	return nil
 }
 func (b *mqttBare) Check(context.Context) error { return nil }
+func (b *mqttBare) Drop(context.Context) error  { return nil }
 func (b *mqttBare) Close(context.Context) error { return nil }
 
 // Run counts what is received, once: the broker does not repeat on one connection.
@@ -263,7 +264,7 @@ func (p *mqttPath) Run(ctx context.Context, l *harness.Load, m *harness.Meter) (
 // Check finds every reading in ClickHouse, once, and has ClickHouse work out the minutes from the readings: they must be the same.
 func (p *mqttPath) Check(ctx context.Context) (err error) {
 	ch := iot.Connect(p.tables)
-	defer func() { err = errors.Join(err, ch.Close(), p.drop(ctx)) }()
+	defer func() { err = errors.Join(err, ch.Close()) }()
 	var rows, distinct uint64
 	var first, last int64
 	if err := numbers(ctx, ch, "SELECT count(), uniqExact(seq), min(seq), max(seq) FROM "+tableReadings+" WHERE device != '"+closing+"'", &rows, &distinct, &first, &last); err != nil {
@@ -295,7 +296,10 @@ func (p *mqttPath) Check(ctx context.Context) (err error) {
 	return nil
 }
 
-func (p *mqttPath) drop(ctx context.Context) error {
+func (p *mqttPath) Drop(ctx context.Context) error {
+	if p.tables.Database == "" {
+		return nil
+	}
 	return errors.Join(os.RemoveAll(p.dir), session(ctx, p.servers.MQTT, p.client(), ""), iot.DropTables(ctx, p.tables))
 }
 

@@ -26,7 +26,8 @@ func Measure(ctx context.Context, b Bench, set harness.Settings, progress func(s
 	return all, nil
 }
 
-func measureOnce(ctx context.Context, b Bench, set harness.Settings, progress func(string)) (harness.Result, error) {
+func measureOnce(ctx context.Context, b Bench, set harness.Settings, progress func(string)) (_ harness.Result, err error) {
+	defer func() { err = errors.Join(err, b.Drop(context.WithoutCancel(ctx))) }()
 	if err := b.Prepare(ctx, set); err != nil {
 		return harness.Result{}, fmt.Errorf("prepare %s: %w", b.Name(), err)
 	}
@@ -168,7 +169,8 @@ func Latency(ctx context.Context, b Bench, set harness.Settings, bound time.Dura
 // checked makes a plain scenario of a Bench: what stands before and behind is measured too.
 type checked struct{ Bench }
 
-func (c checked) Run(ctx context.Context, l *harness.Load, m *harness.Meter) error {
+func (c checked) Run(ctx context.Context, l *harness.Load, m *harness.Meter) (err error) {
+	defer func() { err = errors.Join(err, c.Drop(context.WithoutCancel(ctx))) }()
 	if err := c.Prepare(ctx, harness.Settings{}); err != nil {
 		return err
 	}
