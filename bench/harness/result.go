@@ -2,6 +2,7 @@ package harness
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io/fs"
@@ -91,12 +92,12 @@ func commit() string {
 	if at != "" {
 		return at
 	}
-	head, err := exec.Command("git", "rev-parse", "HEAD").Output()
+	head, err := exec.CommandContext(context.Background(), "git", "rev-parse", "HEAD").Output()
 	if err != nil {
 		return "unknown"
 	}
 	at = strings.TrimSpace(string(head))
-	if exec.Command("git", "diff", "--quiet", "HEAD").Run() != nil {
+	if exec.CommandContext(context.Background(), "git", "diff", "--quiet", "HEAD").Run() != nil {
 		at += changed
 	}
 	return at
