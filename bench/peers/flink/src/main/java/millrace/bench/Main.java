@@ -1,5 +1,6 @@
 package millrace.bench;
 
+import java.lang.management.ManagementFactory;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Comparator;
@@ -50,9 +51,11 @@ public final class Main {
         boolean quick;
         boolean noVerify;
         String name;
+        final String command;
         String out = "";
 
         Flags(String[] args) {
+            command = "java " + String.join(" ", ManagementFactory.getRuntimeMXBean().getInputArguments()) + " -jar bench/peers/flink/target/flink-peer.jar " + String.join(" ", args);
             for (int i = 0; i < args.length; i++) {
                 String[] parts = args[i].split("=", 2);
                 String name = parts[0].replaceFirst("^--", "-");
@@ -197,7 +200,7 @@ public final class Main {
                     r.rss() >> 20, s.checkpoints() ? "  " + c.n() + " checkpoints" : "");
         }
         if (!f.out.isEmpty()) {
-            ResultFile.write(Path.of(f.out), new ResultFile.Result(name, s.about(), new ResultFile.Settings(0, 0, 0, events, f.runs), runs));
+            ResultFile.write(Path.of(f.out), new ResultFile.Result(name, s.about(), new ResultFile.Settings(0, 0, 0, events, f.runs), runs, f.command));
         }
     }
 

@@ -4,6 +4,7 @@ import com.fasterxml.jackson.annotation.JsonInclude;
 import com.fasterxml.jackson.annotation.JsonProperty;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.SerializationFeature;
+import java.io.File;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -16,9 +17,9 @@ import org.apache.flink.runtime.util.EnvironmentInformation;
 final class ResultFile {
     private ResultFile() {}
 
-    record Result(String scenario, String about, String at, Settings settings, Machine machine, List<Run> runs) {
-        Result(String scenario, String about, Settings settings, List<Run> runs) {
-            this(scenario, about, Instant.now().truncatedTo(ChronoUnit.SECONDS).toString(), settings, Machine.here(), runs);
+    record Result(String scenario, String about, String at, Settings settings, Machine machine, List<Run> runs, String command) {
+        Result(String scenario, String about, Settings settings, List<Run> runs, String command) {
+            this(scenario, about, Instant.now().truncatedTo(ChronoUnit.SECONDS).toString(), settings, Machine.here(), runs, command);
         }
     }
 
@@ -74,11 +75,16 @@ final class ResultFile {
             return head + (git("status", "--porcelain", "--untracked-files=no").isEmpty() ? "" : " and changes");
         }
 
+        /** The folder of the jar, which lies in the repository. */
+        private static File folder() {
+            return new File(ResultFile.class.getProtectionDomain().getCodeSource().getLocation().getPath()).getParentFile();
+        }
+
         private static String git(String... args) {
             try {
                 var command = new java.util.ArrayList<>(List.of("git"));
                 command.addAll(List.of(args));
-                Process p = new ProcessBuilder(command).redirectError(ProcessBuilder.Redirect.DISCARD).start();
+                Process p = new ProcessBuilder(command).directory(folder()).redirectError(ProcessBuilder.Redirect.DISCARD).start();
                 String out = new String(p.getInputStream().readAllBytes()).trim();
                 return p.waitFor() == 0 ? out : "";
             } catch (IOException e) {

@@ -23,7 +23,7 @@ class JobTest {
                 Probe p = Probe.next();
                 Cluster.Checkpoints c = cluster.run(s.checkpoints(), env -> s.build(env, setup));
                 assertNull(s.problem(setup, p));
-                ResultFile.write(dir, new ResultFile.Result("flink/p1/" + name, s.about(), new ResultFile.Settings(0, 0, 0, k.events(), 1), List.of(ResultFile.Run.of(k.events(), p, c))));
+                ResultFile.write(dir, new ResultFile.Result("flink/p1/" + name, s.about(), new ResultFile.Settings(0, 0, 0, k.events(), 1), List.of(ResultFile.Run.of(k.events(), p, c)), "test"));
             }
         }
         JsonNode r = new ObjectMapper().readTree(dir.resolve("flink-p1-nexmark-q5.json").toFile());
