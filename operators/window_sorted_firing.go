@@ -134,10 +134,13 @@ func (t *sorted[K, T, R]) ReadPage(part int64, page uint32, b []byte) error {
 // Fingerprint implements flow.PageStore.
 func (t *sorted[K, T, R]) Fingerprint() string { return fingerprintOf(t.cfg, t.acc.Fingerprint()) }
 
-// turns is a heap of keys by the time of their first record that waits.
+// turns is a queue of keys by the time of their first record that waits. Times mostly come in their order: those form a line, and only the
+// others a heap.
 type turns struct {
+	line []dueTime
+	head int // what is before it in the line has gone
 	heap []dueTime
-	// at is the time that counts of a key, None if it is not in the heap. A later one of it there is passed over.
+	// at is the time that counts of a key, None if it is not in the queue. A later one of it there is passed over.
 	at []flow.Timestamp
 }
 
@@ -150,6 +153,13 @@ func (q *turns) add(e dueTime) {
 		return
 	}
 	q.at[e.key] = e.at
+	if n := len(q.line); n == q.head || !e.less(q.line[n-1]) {
+		if q.head > n/2 && n == cap(q.line) {
+			q.line, q.head = q.line[:copy(q.line, q.line[q.head:])], 0
+		}
+		q.line = append(q.line, e)
+		return
+	}
 	q.heap = append(q.heap, e)
 	h := q.heap
 	for i := len(h) - 1; i > 0 && h[i].less(h[(i-1)/2]); i = (i - 1) / 2 {
@@ -159,34 +169,52 @@ func (q *turns) add(e dueTime) {
 
 // pop takes the first key whose time is not behind wm.
 func (q *turns) pop(wm flow.Timestamp) (dueTime, bool) {
-	for len(q.heap) > 0 && q.heap[0].at <= wm {
-		e := q.heap[0]
-		n := len(q.heap) - 1
-		last := q.heap[n]
-		h := q.heap[:n]
-		i := 0
-		for {
-			c := 2*i + 1
-			if c >= n {
-				break
+	for {
+		var e dueTime
+		switch lined := q.head < len(q.line); {
+		case lined && (len(q.heap) == 0 || !q.heap[0].less(q.line[q.head])):
+			if e = q.line[q.head]; e.at > wm {
+				return dueTime{}, false
 			}
-			if c+1 < n && h[c+1].less(h[c]) {
-				c++
+			if q.head++; q.head == len(q.line) {
+				q.line, q.head = q.line[:0], 0
 			}
-			if !h[c].less(last) {
-				break
-			}
-			h[i] = h[c]
-			i = c
+		case len(q.heap) > 0 && q.heap[0].at <= wm:
+			e = q.first()
+		default:
+			return dueTime{}, false
 		}
-		if n > 0 {
-			h[i] = last
-		}
-		q.heap = h
 		if q.at[e.key] == e.at {
 			q.at[e.key] = flow.None
 			return e, true
 		}
 	}
-	return dueTime{}, false
+}
+
+// first takes the first of the heap.
+func (q *turns) first() dueTime {
+	e := q.heap[0]
+	n := len(q.heap) - 1
+	last := q.heap[n]
+	h := q.heap[:n]
+	i := 0
+	for {
+		c := 2*i + 1
+		if c >= n {
+			break
+		}
+		if c+1 < n && h[c+1].less(h[c]) {
+			c++
+		}
+		if !h[c].less(last) {
+			break
+		}
+		h[i] = h[c]
+		i = c
+	}
+	if n > 0 {
+		h[i] = last
+	}
+	q.heap = h
+	return e
 }
