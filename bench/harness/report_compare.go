@@ -45,11 +45,15 @@ func compared(r *Result) (e entry, ok bool) {
 	who, last := words[0], words[len(words)-1]
 	if who == "peers" && len(words) == 3 {
 		e.set, e.subject, e.program = setJobs, words[1], last
-		switch last {
-		case "floor":
-			e.program = byHand + variant + "beside the peers"
-		case "millrace":
-			e.program = ours + variant + "beside the peers"
+		const beside = variant + "beside the peers"
+		how, own := strings.CutPrefix(last, "millrace-")
+		switch {
+		case last == "floor":
+			e.program = byHand + beside
+		case last == "millrace":
+			e.program = ours + beside
+		case own:
+			e.program = ours + variant + how + beside
 		}
 		return e, true
 	}
