@@ -1,6 +1,7 @@
 package operators
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -18,19 +19,21 @@ type waitingRoom[T any] struct {
 	spare []*room[T]
 	over  func(last flow.Timestamp) bool
 	done  flow.Timestamp // events up to here had their turn
-	// silent are the keys of rooms that are over: they are held on for a while, so that a key whose events come now and then keeps its slot.
-	silent []silence
-	lists  [][]flow.Slot
+	// held is, by key, the number of its latest room, nobody where the key is not held. Keys are held for a while behind that, since the log
+	// names them by their slots, and so that a key whose events come now and then keeps its slot.
+	held []int64
+	// next is when to look for keys to release, at the earliest; came are the events since the last look.
+	next flow.Timestamp
+	came int
 }
 
-// silence are keys that may be forgotten.
-type silence struct {
-	from flow.Timestamp
-	keys []flow.Slot
-}
-
-// silentFor is how long keys are held on, in event time.
-const silentFor = 10 * time.Second
+const (
+	nobody = math.MinInt64
+	// silentFor is how long keys are held on at least, in event time.
+	silentFor = 10 * time.Second
+	// fewKeys may be looked through whenever it is time. More of them wait until as many events have come as make it worth while.
+	fewKeys = 4096
+)
 
 // queued is an event.
 type queued[T any] struct {
@@ -60,7 +63,7 @@ type room[T any] struct {
 const waitWidth = flow.Timestamp(1e9)
 
 func (w *waitingRoom[T]) open(rt flow.Runtime, print string, keys slotHolder, done flow.Timestamp) error {
-	w.rooms, w.done = map[int64]*room[T]{}, done
+	w.rooms, w.done, w.next = map[int64]*room[T]{}, done, flow.None
 	w.log.width = waitWidth
 	w.over = func(last flow.Timestamp) bool { return last <= w.done }
 	w.log.restored = func(key flow.Slot, e *entry[T]) bool {
@@ -98,7 +101,7 @@ func (w *waitingRoom[T]) put(b *bucket, e queued[T]) {
 		}
 		w.last = r
 	}
-	w.log.keys.Retain(e.key)
+	w.hold(e.key, r.number)
 	i := len(r.items)
 	r.items = append(r.items, e)
 	w.n++
@@ -180,14 +183,6 @@ func (w *waitingRoom[T]) leave(r *room[T]) {
 	if w.last == r {
 		w.last = nil
 	}
-	var keys []flow.Slot
-	if n := len(w.lists); n > 0 {
-		keys, w.lists = w.lists[n-1], w.lists[:n-1]
-	}
-	for i := range r.items {
-		keys = append(keys, r.items[i].key)
-	}
-	w.silent = append(w.silent, silence{r.bucket.last.Add(silentFor), keys}) // the log names them by their slots until then
 	clear(r.items)
 	if cap(r.items) > 1<<16 {
 		return
@@ -200,15 +195,35 @@ func (w *waitingRoom[T]) leave(r *room[T]) {
 func (w *waitingRoom[T]) forget(done flow.Timestamp) {
 	w.done = done
 	w.log.drop(w.over, nil)
-	n := 0
-	for ; n < len(w.silent) && w.silent[n].from <= done; n++ {
-		keys := w.silent[n].keys
-		for _, k := range keys {
-			w.log.keys.Release(k)
-		}
-		if cap(keys) <= 1<<16 && len(w.lists) < 16 {
-			w.lists = append(w.lists, keys[:0])
+	if done >= w.next && (len(w.held) <= fewKeys || w.came >= len(w.held)/8 || done == flow.EndOfTime) {
+		w.release(done)
+	}
+}
+
+// hold keeps a key for a room.
+func (w *waitingRoom[T]) hold(key flow.Slot, room int64) {
+	for int(key) >= len(w.held) {
+		w.held = append(w.held, nobody)
+	}
+	w.came++
+	h := &w.held[key]
+	if *h == nobody {
+		w.log.keys.Retain(key)
+	}
+	*h = max(*h, room)
+}
+
+// release gives up the keys whose last room has been over for long enough.
+func (w *waitingRoom[T]) release(done flow.Timestamp) {
+	w.came, w.next = 0, done.Add(silentFor/2)
+	upTo := int64(math.MaxInt64)
+	if done != flow.EndOfTime {
+		upTo = int64(done.Add(-silentFor)/waitWidth) - 2 // whichever way the division rounds
+	}
+	for key, room := range w.held {
+		if room != nobody && room <= upTo {
+			w.held[key] = nobody
+			w.log.keys.Release(flow.Slot(key))
 		}
 	}
-	w.silent = slices.Delete(w.silent, 0, n)
 }
