@@ -9,8 +9,8 @@ TEST_PARALLEL ?= 2
 DEMO_SECONDS  ?= 60
 CHAIN         ?=
 FUZZ_TIME     ?= 10s
-# Generic code is compiled where it is tested. Without inlining that takes half the time.
-QUICK         := -gcflags=github.com/millrace-stream/millrace/operators_test=-l -gcflags=github.com/millrace-stream/millrace/operators/agg_test=-l
+# Generic code is compiled where it is tested. Without inlining that takes half the time. A server that only a test embeds need not be fast.
+QUICK         := '-gcflags=github.com/nats-io/nats-server/...=-N -l' -gcflags=github.com/millrace-stream/millrace/operators_test=-l -gcflags=github.com/millrace-stream/millrace/operators/agg_test=-l
 
 export DEMO_SECONDS CHAIN
 e2e e2e-kill: export E2E_READINGS ?= 1000000

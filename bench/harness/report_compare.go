@@ -45,7 +45,7 @@ func compared(r *Result) (e entry, ok bool) {
 	who, last := words[0], words[len(words)-1]
 	if who == "peers" && len(words) == 3 {
 		e.set, e.subject, e.program = setJobs, words[1], last
-		const beside = variant + "beside the peers"
+		const beside = variant + "peers"
 		how, own := strings.CutPrefix(last, "millrace-")
 		switch {
 		case last == "floor":
