@@ -188,7 +188,7 @@ func TestReport(t *testing.T) {
 		"|  | Millrace, durable | 1 | 200 | 5.00 | 2.50 | 1.25 |",
 		"|  | samber-ro | 1 | 25.0 | 40.0 | 20.0 | 10.0 |",
 		"| F | Millrace, json |",
-		"| F-map | loop by hand, beside the peers | 1 | 1000 | 1.00 | 1.00 |  |",
+		"| F-map | loop by hand, peers | 1 | 1000 | 1.00 | 1.00 |  |",
 		"|  | benthos | 1 | 143 | 7.00 | 7.00 |",
 		"## Nexmark",
 		"| q2 | Millrace | 1 | 1000 | 1.00 |  | 1.00 |",

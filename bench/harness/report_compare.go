@@ -192,7 +192,7 @@ func natural(a, b string) int {
 
 // reference is the entry that others are measured by: the plain one, or else the one beside the peers.
 func reference(es []entry, program string) *Result {
-	for _, name := range []string{program, program + variant + "beside the peers"} {
+	for _, name := range []string{program, program + variant + "peers"} {
 		for _, e := range es {
 			if e.program == name {
 				return e.r
