@@ -265,7 +265,7 @@ func (p *patterns[K, T, R]) process(l *lane[T], key flow.Slot, at flow.Timestamp
 func (p *patterns[K, T, R]) begin(l *lane[T], key flow.Slot, at flow.Timestamp, v *T) error {
 	r := l.machine.Run()
 	l.machine.Limits.Room = p.cfg.Total - p.total
-	changed, err := l.machine.Begin(r, at, v, p)
+	changed, err := l.machine.Begin(r, at, p)
 	switch {
 	case err != nil:
 		return err

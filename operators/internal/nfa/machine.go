@@ -243,11 +243,11 @@ func (m *Machine[T]) Starts(at flow.Timestamp, v *T) bool {
 // Process takes an event, the times before which Advance has been told. It tells whether anything changed.
 func (m *Machine[T]) Process(r *Run[T], at flow.Timestamp, v *T, out Emit[T]) (changed bool, err error) {
 	m.look(at, v)
-	return m.Begin(r, at, v, out)
+	return m.Begin(r, at, out)
 }
 
 // Begin is Process right behind Starts of the same event.
-func (m *Machine[T]) Begin(r *Run[T], at flow.Timestamp, _ *T, out Emit[T]) (changed bool, err error) {
+func (m *Machine[T]) Begin(r *Run[T], at flow.Timestamp, out Emit[T]) (changed bool, err error) {
 	var inert uint64
 	if m.quick != nil && m.Trace == nil {
 		asks, nodes := r.asks, r.nodes
