@@ -9,8 +9,6 @@ TEST_PARALLEL ?= 2
 DEMO_SECONDS  ?= 60
 CHAIN         ?=
 FUZZ_TIME     ?= 10s
-# Generic code is compiled where it is tested. Without inlining that takes half the time. A server that only a test embeds need not be fast.
-QUICK         := '-gcflags=github.com/nats-io/nats-server/...=-N -l' -gcflags=github.com/millrace-stream/millrace/operators_test=-l -gcflags=github.com/millrace-stream/millrace/operators/agg_test=-l
 
 export DEMO_SECONDS CHAIN
 e2e e2e-kill: export E2E_READINGS ?= 1000000
@@ -28,7 +26,7 @@ demo: ## the IoT topology on simulated devices for DEMO_SECONDS (60); CHAIN=rock
 	go run ./topologies/iot/cmd/iot demo
 
 test: up ## all tests, against real servers, the end-to-end ones with 100000 and 33000 readings; TESTFLAGS=-v for more
-	go test -p $(TEST_PARALLEL) -timeout 25m $(QUICK) $(TESTFLAGS) ./topologies/iot/e2e ./... # the longest first: it mostly waits
+	go test -p $(TEST_PARALLEL) -timeout 25m $(TESTFLAGS) ./topologies/iot/e2e ./... # the longest first: it mostly waits
 
 # Operators run in one goroutine per task, which is the engine's. Where they have goroutines of their own, tests have packages of their own.
 race: ## tests of the engine, and of operators with goroutines, under the race detector
