@@ -84,7 +84,7 @@ func (t *Topology) AddTo(ctx context.Context, router *message.Router) (*Running,
 func (t *Topology) handlerName(s sourceNode) string { return t.name + "/" + s.node().name }
 
 func newSubscriber(e *engine, s sourceNode) *subscriber {
-	return &subscriber{e: e, src: s, out: make(chan *message.Message)}
+	return &subscriber{e: e, src: s, out: make(chan *message.Message), byPayload: map[string]*delivery{}}
 }
 
 // Running is a topology that was started.

@@ -2,14 +2,16 @@ package flow
 
 import (
 	"context"
+	crand "crypto/rand"
 	"fmt"
+	"math/rand/v2"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/google/uuid"
 )
 
 // sourceNode is a source without its type.
@@ -79,10 +81,14 @@ type partition struct {
 	cancel  context.CancelFunc
 	ended   atomic.Bool
 	seq     uint64
+	random  *rand.ChaCha8
 }
 
 func (s *sourceImpl[T]) newPartition(u *unit, sub *subscriber, p Partition) *partition {
 	part := &partition{src: s, sub: sub, u: u, p: p, pump: make(chan *delivery), pumped: make(chan struct{}), readEnd: make(chan struct{})}
+	var seed [32]byte
+	_, _ = crand.Read(seed[:]) // never fails
+	part.random = rand.NewChaCha8(seed)
 	t := u.newTask(s.n.name+"/"+p.ID, 0)
 	t.part = part
 	part.t = t
@@ -137,25 +143,12 @@ func (in *intake[T]) Emit(ctx context.Context, batch []Record[T], upTo Position)
 	if len(batch) > MaxBatch {
 		return fmt.Errorf("a batch of %d records: emit at most flow.MaxBatch (%d) at once", len(batch), MaxBatch)
 	}
-	if in.ref != None {
-		for i := range batch {
-			if r := &batch[i]; r.Time == 0 || r.Time == None {
-				r.Time = in.ref
-			}
-		}
-	} else {
-		for i := range batch {
-			if r := &batch[i]; r.Time == 0 {
-				r.Time = None
-			}
-		}
-	}
 	if n := len(batch); n > 0 {
 		in.part.idleSince.Store(0)
 	}
-	d := &delivery{part: in.part, done: make(chan struct{})}
-	d.m = &sourceBatch[T]{in: in, recs: batch, upTo: upTo, rejects: in.rejects, d: d}
-	d.n = int64(len(batch) + len(in.rejects))
+	m := &sourceBatch[T]{in: in, recs: batch, ref: in.ref, upTo: upTo, rejects: in.rejects}
+	m.d = delivery{part: in.part, m: m, n: int64(len(batch) + len(in.rejects)), done: make(chan struct{})}
+	d := &m.d
 	in.rejects = nil
 	in.u.handed.Add(1)
 	in.part.given.Add(d.n)
@@ -208,15 +201,17 @@ func (in *intake[T]) Window(n int) { in.part.window.Store(int64(n)) }
 type sourceBatch[T any] struct {
 	in      *intake[T]
 	recs    []Record[T]
+	ref     Timestamp
 	upTo    Position
 	rejects []Record[DeadLetter]
-	d       *delivery
+	d       delivery
 }
 
 func (b *sourceBatch[T]) run(t *task) {
 	in := b.in
 	in.stats.in.Add(int64(len(b.recs)))
 	in.stats.out.Add(int64(len(b.recs)))
+	b.refer()
 	in.entry.push(b.recs)
 	t.dead = append(t.dead, b.rejects...)
 	in.part.pos = b.upTo
@@ -229,6 +224,15 @@ func (b *sourceBatch[T]) run(t *task) {
 		}
 	}
 	close(b.d.done)
+}
+
+// refer gives the reference time to records that have no time.
+func (b *sourceBatch[T]) refer() {
+	for i := range b.recs {
+		if r := &b.recs[i]; r.Time == 0 || r.Time == None {
+			r.Time = b.ref
+		}
+	}
 }
 
 // delivery is one batch on its way through the router. It is accepted once.
@@ -249,7 +253,29 @@ type subscriber struct {
 	out  chan *message.Message
 	once sync.Once
 	// byPayload finds a delivery when a middleware has replaced the message's context.
-	byPayload sync.Map
+	mu        sync.Mutex
+	byPayload map[string]*delivery
+}
+
+func (s *subscriber) hold(payload string, d *delivery) {
+	s.mu.Lock()
+	s.byPayload[payload] = d
+	s.mu.Unlock()
+}
+
+func (s *subscriber) release(payloads ...string) {
+	s.mu.Lock()
+	for _, p := range payloads {
+		delete(s.byPayload, p)
+	}
+	s.mu.Unlock()
+}
+
+// held is nil for an old copy of a batch that is done.
+func (s *subscriber) held(payload message.Payload) *delivery {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.byPayload[string(payload)]
 }
 
 // Subscribe is called once by the router. It returns at once; connecting is the source's work. The end of ctx is that of the router or of the
@@ -317,15 +343,19 @@ func (u *unit) patience(n int) time.Duration {
 // open), which is tried again for as long as it takes.
 func (p *partition) offer(u *unit, d *delivery) bool {
 	name := p.src.node().name
-	prefix := name + "/" + p.p.ID + "/" + strconv.FormatUint(p.seq, 10) + "/"
+	offers := make([]string, 0, 4)
+	defer func() { p.sub.release(offers...) }()
 	acked, nacked := 0, 0
 	for {
 		// Each offer has a payload of its own: a deduplicating middleware would take the second one for a repeat.
-		id := watermill.NewUUID()
-		payload := prefix + id
-		p.sub.byPayload.Store(payload, d)
-		defer p.sub.byPayload.Delete(payload)
-		msg := message.NewMessageWithContext(context.WithValue(u.ctx, deliveryKey{}, d), id, message.Payload(payload))
+		id := p.newUUID()
+		b := make(message.Payload, 0, len(name)+len(p.p.ID)+60)
+		b = append(append(append(append(b, name...), '/'), p.p.ID...), '/')
+		b = append(append(strconv.AppendUint(b, p.seq, 10), '/'), id...)
+		payload := string(b)
+		offers = append(offers, payload)
+		p.sub.hold(payload, d)
+		msg := message.NewMessageWithContext(context.WithValue(u.ctx, deliveryKey{}, d), id, b)
 		select {
 		case p.sub.out <- msg:
 		case <-u.ctx.Done():
@@ -371,7 +401,7 @@ func (p *partition) offer(u *unit, d *delivery) bool {
 			}
 		}
 		if refused {
-			p.sub.byPayload.Delete(payload)
+			p.sub.release(payload)
 		}
 		if acked == acksWithout {
 			u.fail(&NodeError{u.t.name, name, errSwallowed})
@@ -380,15 +410,21 @@ func (p *partition) offer(u *unit, d *delivery) bool {
 	}
 }
 
+// newUUID is a random UUID (version 4) from a generator of the pump's own, which the system's random numbers have seeded.
+func (p *partition) newUUID() string {
+	var id uuid.UUID
+	_, _ = p.random.Read(id[:]) // never fails
+	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
+	return id.String()
+}
+
 // handle is the consumer handler of the source on the router.
 func (s *subscriber) handle(msg *message.Message) error {
 	d, _ := msg.Context().Value(deliveryKey{}).(*delivery)
 	if d == nil {
-		v, ok := s.byPayload.Load(string(msg.Payload))
-		if !ok {
+		if d = s.held(msg.Payload); d == nil {
 			return nil // an old copy of a batch that is done
 		}
-		d = v.(*delivery)
 	}
 	if d.accepted.CompareAndSwap(false, true) {
 		select {

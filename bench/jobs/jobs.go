@@ -155,9 +155,11 @@ func (s *sum[T]) Close(context.Context) error                                   
 func (s *sum[T]) Seal(context.Context) ([]flow.Block, error)                        { return nil, nil }
 
 func (s *sum[T]) Write(_ context.Context, batch []flow.Record[T]) error {
+	sum := s.r.Sum
 	for i := range batch {
-		s.r.Sum += s.f(batch[i].Value)
+		sum += s.f(batch[i].Value)
 	}
+	s.r.Sum = sum
 	s.r.Out += int64(len(batch))
 	return nil
 }

@@ -80,7 +80,7 @@ func build(t *testing.T) string {
 	program := filepath.Join(dir, "service")
 	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", program, ".")
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod", "GOPROXY=off", "GOWORK=off")
+	cmd.Env = append(os.Environ(), "GOFLAGS="+os.Getenv("GOFLAGS")+" -mod=mod", "GOPROXY=off", "GOWORK=off")
 	said, err := cmd.CombinedOutput()
 	require.NoError(t, err, string(said))
 	return program
