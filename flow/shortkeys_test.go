@@ -3,9 +3,11 @@ package flow
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/stretchr/testify/require"
 )
 
@@ -78,5 +80,24 @@ func TestKeyTableKeepsSimilarStringsApart(t *testing.T) {
 		h := []uint64{hashes[0]}
 		table.lookup([]string{s}, h, slots[:1])
 		require.Equal(t, s, table.keys[slots[0]])
+	}
+}
+
+// Key groups are stored: short sums are those of the library, whatever the bytes.
+func TestSumsOfShortStringsAreXXHash64(t *testing.T) {
+	hashAll := bytesOf[string]().hashAll
+	random := rand.New(rand.NewPCG(1, 2))
+	keys := similarStrings()
+	for range 20_000 {
+		b := make([]byte, random.IntN(24))
+		for i := range b {
+			b[i] = byte(random.Uint32())
+		}
+		keys = append(keys, string(b))
+	}
+	hashes := make([]uint64, len(keys))
+	hashAll(keys, hashes)
+	for i, k := range keys {
+		require.Equal(t, xxhash.Sum64String(k), hashes[i], "%q", k)
 	}
 }
