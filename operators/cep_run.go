@@ -55,10 +55,16 @@ type lane[T any] struct {
 	id      int64
 	print   uint64 // of the structure of the pattern
 	machine *nfa.Machine[T]
-	runs    []*nfa.Run[T]
+	runs    []keyRun[T]
 	busy    []uint64 // a bit for each key that has a run: most have none
 	n       int      // of runs
 	parts   [flow.PageSize]*flow.Part
+}
+
+// keyRun is what a key has of a pattern.
+type keyRun[T any] struct {
+	run   *nfa.Run[T]
+	still nfa.Still // of run
 }
 
 func newPatterns[K comparable, T, R any](cfg *cep.Config, progs []program[T], values stored[T], f func(context.Context, cep.Match[K, T]) (R, error), order func(a, b T) int,
@@ -116,8 +122,8 @@ func (p *patterns[K, T, R]) openLane(l *lane[T]) {
 	for i := range l.parts {
 		l.parts[i] = p.table.Part(l.id<<6 | int64(i))
 	}
-	for key, r := range l.runs {
-		if r != nil {
+	for key := range l.runs {
+		if r := l.runs[key].run; r != nil {
 			p.schedule(l, flow.Slot(key), r)
 		}
 	}
@@ -219,27 +225,31 @@ func (p *patterns[K, T, R]) pass(e *queued[T]) error {
 	return nil
 }
 
+func (l *lane[T]) has(key flow.Slot) bool {
+	i := int(key / 64)
+	return i < len(l.busy) && l.busy[i]>>(key%64)&1 != 0
+}
+
 func (l *lane[T]) run(key flow.Slot) *nfa.Run[T] {
-	if i := int(key / 64); i >= len(l.busy) || l.busy[i]>>(key%64)&1 == 0 {
+	if !l.has(key) {
 		return nil
 	}
-	return l.runs[key]
+	return l.runs[key].run
 }
 
 func (p *patterns[K, T, R]) process(l *lane[T], key flow.Slot, at flow.Timestamp, v *T) error {
-	r := l.run(key)
-	if r == nil && !l.machine.Starts(at, v) {
-		if len(p.trace) == 0 || !p.traced(key) {
+	if !l.has(key) {
+		return p.first(l, key, at, v)
+	}
+	var looked bool
+	if len(p.trace) == 0 {
+		var quiet bool
+		if quiet, looked = l.machine.Quiet(&l.runs[key].still, at, v); quiet {
 			return nil
 		}
-		p.work(l, key, at, v)
-		p.tell("fits no start", -1, nfa.Match[T]{})
-		return nil
 	}
 	p.work(l, key, at, v)
-	if r == nil {
-		return p.begin(l, key, at, v)
-	}
+	r := l.runs[key].run
 	before := r.Partials()
 	l.machine.Limits.Room = p.cfg.Total - p.total + before
 	changed, err := l.machine.Advance(r, at, p)
@@ -251,7 +261,10 @@ func (p *patterns[K, T, R]) process(l *lane[T], key flow.Slot, at flow.Timestamp
 		p.total += r.Partials() - before
 		before = r.Partials()
 	}
-	more, err := l.machine.Process(r, at, v, p)
+	if !looked {
+		l.machine.Look(at, v)
+	}
+	more, err := l.machine.Take(r, at, p)
 	if err != nil {
 		return err
 	}
@@ -261,11 +274,19 @@ func (p *patterns[K, T, R]) process(l *lane[T], key flow.Slot, at flow.Timestamp
 	return nil
 }
 
-// begin is process for a key that has nothing of the pattern, with an event that may start it.
-func (p *patterns[K, T, R]) begin(l *lane[T], key flow.Slot, at flow.Timestamp, v *T) error {
+// first is process for a key that has nothing of the pattern.
+func (p *patterns[K, T, R]) first(l *lane[T], key flow.Slot, at flow.Timestamp, v *T) error {
+	if !l.machine.Starts(at, v) {
+		if len(p.trace) > 0 && p.traced(key) {
+			p.work(l, key, at, v)
+			p.tell("fits no start", -1, nfa.Match[T]{})
+		}
+		return nil
+	}
+	p.work(l, key, at, v)
 	r := l.machine.Run()
 	l.machine.Limits.Room = p.cfg.Total - p.total
-	changed, err := l.machine.Begin(r, at, p)
+	changed, err := l.machine.Take(r, at, p)
 	switch {
 	case err != nil:
 		return err
@@ -306,7 +327,7 @@ func (p *patterns[K, T, R]) work(l *lane[T], key flow.Slot, now flow.Timestamp, 
 // changed notes what a key has now of a pattern.
 func (p *patterns[K, T, R]) changed(l *lane[T], key flow.Slot, r *nfa.Run[T], before int) {
 	p.total += r.Partials() - before
-	had := l.run(key) != nil
+	had := l.has(key)
 	l.parts[key%flow.PageSize].Touch(key.Page())
 	switch {
 	case r.Empty():
@@ -317,26 +338,27 @@ func (p *patterns[K, T, R]) changed(l *lane[T], key flow.Slot, r *nfa.Run[T], be
 		l.machine.Spare(r)
 	case !had:
 		p.set(l, key, r)
-		fallthrough
+		p.schedule(l, key, r)
 	default:
+		l.runs[key].still = r.Still()
 		p.schedule(l, key, r)
 	}
 }
 
 func (l *lane[T]) clear(key flow.Slot) {
-	l.runs[key] = nil
+	l.runs[key] = keyRun[T]{}
 	l.busy[key/64] &^= 1 << (key % 64)
 	l.n--
 }
 
 func (p *patterns[K, T, R]) set(l *lane[T], key flow.Slot, r *nfa.Run[T]) {
 	if int(key) >= len(l.runs) {
-		l.runs = append(l.runs, make([]*nfa.Run[T], max(p.keys.Cap(), int(key)+1)-len(l.runs))...)
+		l.runs = append(l.runs, make([]keyRun[T], max(p.keys.Cap(), int(key)+1)-len(l.runs))...)
 	}
 	for int(key/64) >= len(l.busy) {
 		l.busy = append(l.busy, 0)
 	}
-	l.runs[key] = r
+	l.runs[key] = keyRun[T]{r, r.Still()}
 	l.n++
 	l.busy[key/64] |= 1 << (key % 64)
 	p.keys.Retain(key)

@@ -110,7 +110,8 @@ func (p *patternSet[K, T, R]) switchOver() {
 
 // drop ends all partial matches of a pattern.
 func (p *patterns[K, T, R]) drop(l *lane[T]) {
-	for key, r := range l.runs {
+	for key := range l.runs {
+		r := l.runs[key].run
 		if r == nil {
 			continue
 		}

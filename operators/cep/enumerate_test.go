@@ -385,7 +385,7 @@ func compareWithRules(t testing.TB, data []byte) bool {
 	for i := range in {
 		_, err := m.Advance(r, flow.Timestamp(in[i].TS), out)
 		require.NoError(t, err)
-		_, err = m.Process(r, flow.Timestamp(in[i].TS), &in[i], out)
+		_, err = process(m, r, flow.Timestamp(in[i].TS), &in[i], out)
 		require.NoError(t, err)
 		if len(data)%8 == 0 {
 			b, err := r.Append(nil, cborValues{})

@@ -101,7 +101,7 @@ func (c *testCase) runMachine(t *testing.T) {
 			for len(waiting) > 0 && waiting[0].TS <= wm && err == nil {
 				at := flow.Timestamp(waiting[0].TS)
 				if _, err = m.Advance(r, at, out); err == nil {
-					_, err = m.Process(r, at, &waiting[0], out)
+					_, err = process(m, r, at, &waiting[0], out)
 				}
 				waiting = waiting[1:]
 			}
@@ -136,4 +136,10 @@ func (c *testCase) compare(t *testing.T, i int, out *collector) {
 	require.Equal(t, c.want(c.Matches, i), sorted(out.matches), "matches after %d", i)
 	require.Equal(t, c.want(c.Timeouts, i), sorted(out.timeouts), "timeouts after %d", i)
 	out.matches, out.timeouts = nil, nil
+}
+
+// process gives a machine an event.
+func process(m *nfa.Machine[event], r *nfa.Run[event], at flow.Timestamp, v *event, out nfa.Emit[event]) (changed bool, err error) {
+	m.Look(at, v)
+	return m.Take(r, at, out)
 }

@@ -51,13 +51,13 @@ func TestUntouchedEventsAllocateNothing(t *testing.T) {
 			require.Zero(t, allocs(runs, func() { m.Starts(5, &w) }))
 			r := nfa.NewRun[event]()
 			for at := range flow.Timestamp(3) {
-				_, err := m.Process(r, at+1, &event{Type: "x"}, discard{})
+				_, err := process(m, r, at+1, &event{Type: "x"}, discard{})
 				require.NoError(t, err)
 			}
 			require.Equal(t, 3, r.Partials())
 			require.Zero(t, allocs(runs, func() {
 				advanced, _ := m.Advance(r, 6, discard{})
-				changed, err := m.Process(r, 6, &w, discard{})
+				changed, err := process(m, r, 6, &w, discard{})
 				if advanced || changed || err != nil {
 					t.Error("touched")
 				}
@@ -84,10 +84,10 @@ func TestStateIsShared(t *testing.T) {
 	for _, n := range []int{4, 8} {
 		m := machine(t, cep.Begin("x", one("x")).FollowedByAny("y", one("y"), cep.OneOrMore(), cep.AllowCombinations()).FollowedBy("z", one("z")))
 		r := nfa.NewRun[event]()
-		_, err := m.Process(r, 1, &event{Type: "x"}, discard{})
+		_, err := process(m, r, 1, &event{Type: "x"}, discard{})
 		require.NoError(t, err)
 		for i := range n {
-			_, err = m.Process(r, flow.Timestamp(i+2), &event{Type: "y", E: fmt.Sprint(big, i)}, discard{})
+			_, err = process(m, r, flow.Timestamp(i+2), &event{Type: "y", E: fmt.Sprint(big, i)}, discard{})
 			require.NoError(t, err)
 		}
 		require.GreaterOrEqual(t, r.Partials(), 1<<n, "all combinations")
@@ -105,7 +105,7 @@ func storedRun(t testing.TB) (*nfa.Machine[event], []byte) {
 	m := machine(t, cep.Begin("x", one("x"), cep.OneOrMore(), cep.AllowCombinations()).FollowedByAny("y", one("y")).Within(time.Hour).AfterMatch(cep.SkipToFirst("y")))
 	r := nfa.NewRun[event]()
 	for i, kind := range "xxyx" {
-		_, err := m.Process(r, flow.Timestamp(i+1), &event{Type: string(kind), E: fmt.Sprint(i)}, discard{})
+		_, err := process(m, r, flow.Timestamp(i+1), &event{Type: string(kind), E: fmt.Sprint(i)}, discard{})
 		require.NoError(t, err)
 	}
 	b, err := r.Append(nil, cborValues{})
@@ -123,7 +123,7 @@ func readDamaged(t testing.TB, m *nfa.Machine[event], b []byte) {
 		at := flow.Timestamp(100 + i)
 		_, err = m.Advance(r, at, discard{})
 		require.NoError(t, err)
-		_, err = m.Process(r, at, &event{Type: string(kind)}, discard{})
+		_, err = process(m, r, at, &event{Type: string(kind)}, discard{})
 		require.NoError(t, err)
 	}
 	_, err = m.Advance(r, flow.EndOfTime, discard{})

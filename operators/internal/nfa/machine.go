@@ -180,8 +180,8 @@ func (m *Machine[T]) stageNamed(name string) int32 {
 	panic(fmt.Errorf("a condition asks for the events of %q, and the pattern has no such step: it has %q", name, m.stages))
 }
 
-// look makes an event the one in work.
-func (m *Machine[T]) look(at flow.Timestamp, v *T) {
+// Look makes an event the one in work: of it, conditions are asked once.
+func (m *Machine[T]) Look(at flow.Timestamp, v *T) {
 	m.at, m.v, m.taken, m.link = at, v, nil, nil
 	m.asked++
 	m.askedOf++
@@ -229,7 +229,7 @@ func (m *Machine[T]) Starts(at flow.Timestamp, v *T) bool {
 	if m.NoStarts {
 		return false
 	}
-	m.look(at, v)
+	m.Look(at, v)
 	switch {
 	case m.lead != nil:
 		return m.holds(m.lead.fits, nil)
@@ -240,14 +240,8 @@ func (m *Machine[T]) Starts(at flow.Timestamp, v *T) bool {
 	return any
 }
 
-// Process takes an event, the times before which Advance has been told. It tells whether anything changed.
-func (m *Machine[T]) Process(r *Run[T], at flow.Timestamp, v *T, out Emit[T]) (changed bool, err error) {
-	m.look(at, v)
-	return m.Begin(r, at, out)
-}
-
-// Begin is Process right behind Starts of the same event.
-func (m *Machine[T]) Begin(r *Run[T], at flow.Timestamp, out Emit[T]) (changed bool, err error) {
+// Take gives a key the event in work, the times before which Advance has been told. It tells whether anything changed.
+func (m *Machine[T]) Take(r *Run[T], at flow.Timestamp, out Emit[T]) (changed bool, err error) {
 	var inert uint64
 	if m.quick != nil && m.Trace == nil {
 		asks, nodes := r.asks, r.nodes

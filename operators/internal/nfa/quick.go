@@ -1,6 +1,10 @@
 package nfa
 
-import "math/bits"
+import (
+	"math/bits"
+
+	"github.com/millrace-stream/millrace/flow"
+)
 
 // quick says ahead which events change nothing, by what the conditions say of them: most events are such. It is there for programs whose
 // conditions ask the event alone, and are few.
@@ -112,6 +116,30 @@ func (m *Machine[T]) inert(asks uint16) uint64 {
 		}
 	}
 	return m.quick.inert[said]
+}
+
+// Still is what decides whether an event changes anything for a key: what time brings, and by where its partial matches are. It lies outside of
+// Run, which need not be touched for most events.
+type Still struct {
+	due   flow.Timestamp
+	nodes uint64
+	asks  uint16
+}
+
+// Still is that of a key.
+func (r *Run[T]) Still() Still { return Still{r.due, r.nodes, r.asks} }
+
+// Quiet tells whether an event changes nothing for a key, and whether it has become the event in work.
+func (m *Machine[T]) Quiet(s *Still, at flow.Timestamp, v *T) (quiet, looked bool) {
+	if m.quick == nil || m.Trace != nil || s.due <= at && s.due != flow.EndOfTime {
+		return false, false
+	}
+	m.Look(at, v)
+	asks, nodes := s.asks, s.nodes
+	if !m.NoStarts {
+		asks, nodes = asks|m.quick.asks[m.start], nodes|1<<m.start
+	}
+	return nodes&^m.inert(asks) == 0, true
 }
 
 // note writes down at which nodes a key has partial matches.
