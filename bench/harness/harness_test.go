@@ -235,6 +235,11 @@ func TestCommand(t *testing.T) {
 	require.Len(t, read[0].Runs, 4)
 	require.NotEmpty(t, read[0].Machine.Go)
 
+	// A scenario that two words name runs once.
+	code, out, errOut = main(t, "run", "test", "test/map", "-events", "1000", "-runs", "2", "-quiet")
+	require.Zero(t, code, errOut)
+	require.Equal(t, 3, strings.Count(out, "\n"))
+
 	code, out, errOut = main(t, "compare", dir, filepath.Join(dir, "test-map.json"))
 	require.Zero(t, code, errOut)
 	require.Contains(t, out, "no difference")
@@ -254,7 +259,7 @@ func TestCommand(t *testing.T) {
 
 	for want, args := range map[string][]string{
 		`there is no scenario "x"; there are: test/map`:            {"run", "x"},
-		"flowbench run takes the name of a scenario":               {"run"},
+		"flowbench run takes names of scenarios":                   {"run"},
 		`there is no command "go"`:                                 {"go"},
 		"has no results: make some with flowbench run":             {"report", t.TempDir()},
 		"is no result of flowbench":                                {"report", "harness_test.go"},
@@ -268,4 +273,28 @@ func TestCommand(t *testing.T) {
 	code, out, _ = main(t)
 	require.Zero(t, code)
 	require.Contains(t, out, "flowbench run SCENARIO")
+}
+
+// renamed is a scenario under another name.
+type renamed struct {
+	harness.Scenario
+	name string
+}
+
+func (n renamed) Name() string { return n.name }
+
+func TestSeveralScenariosTakeTurns(t *testing.T) {
+	one := through(true, same)
+	all := []harness.Scenario{renamed{one, "a"}, renamed{one, "b"}}
+	var order []string
+	rs, err := harness.MeasureInTurns(t.Context(), all, harness.Settings{Events: 1000, Runs: 2}, func(what string) {
+		if turn := strings.Join(strings.Fields(what)[:2], " "); len(order) == 0 || order[len(order)-1] != turn {
+			order = append(order, turn)
+		}
+	})
+	require.NoError(t, err)
+	require.Equal(t, []string{"a 1/2", "b 1/2", "a 2/2", "b 2/2"}, order)
+	require.Equal(t, []string{"a", "b"}, []string{rs[0].Scenario, rs[1].Scenario})
+	require.Len(t, rs[0].Runs, 2)
+	require.Len(t, rs[1].Runs, 2)
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -16,7 +17,7 @@ import (
 const usageText = `flowbench measures topologies.
 
   flowbench list                       the scenarios
-  flowbench run SCENARIO [flags]       measures one, a family, or all
+  flowbench run SCENARIO... [flags]    measures some, families, or all; runs of several take turns
   flowbench search SCENARIO [flags]    finds the highest rate at which latency stays bounded
   flowbench compare BEFORE AFTER       compares two folders of results, or two files
   flowbench report DIR [flags]         makes a page with tables and charts of a folder of results
@@ -76,6 +77,9 @@ func settings(f *flag.FlagSet, set *Settings) {
 	f.IntVar(&set.Runs, "runs", 1, "how often; comparing takes at least 4")
 }
 
+// some are one word or more.
+const some = -1
+
 // parse takes flags before and behind the words.
 func parse(f *flag.FlagSet, args []string, words int, what string) ([]string, error) {
 	var given []string
@@ -88,7 +92,7 @@ func parse(f *flag.FlagSet, args []string, words int, what string) ([]string, er
 		}
 		given, args = append(given, args[0]), args[1:]
 	}
-	if len(given) != words {
+	if len(given) != words && (words != some || len(given) == 0) {
 		return nil, fmt.Errorf("%s takes %s", f.Name(), what)
 	}
 	return given, nil
@@ -102,13 +106,21 @@ func runCommand(ctx context.Context, args []string, out, errOut io.Writer, all [
 	dir := f.String("out", "", "folder for the results, one JSON file per scenario; empty prints only")
 	quiet := f.Bool("quiet", false, "no progress")
 	f.BoolVar(&set.Nodes, "nodes", false, "take a profile of each run, to tell which kinds of nodes the processor time went to")
-	words, err := parse(f, args, 1, "the name of a scenario, a family, or all: see flowbench list")
+	words, err := parse(f, args, some, "names of scenarios or families, or all: see flowbench list")
 	if err != nil {
 		return err
 	}
-	chosen, err := Find(all, words[0])
-	if err != nil {
-		return err
+	var chosen []Scenario
+	for _, word := range words {
+		found, err := Find(all, word)
+		if err != nil {
+			return err
+		}
+		for _, s := range found {
+			if !slices.ContainsFunc(chosen, func(c Scenario) bool { return c.Name() == s.Name() }) {
+				chosen = append(chosen, s)
+			}
+		}
 	}
 	progress := func(t string) { fmt.Fprintln(errOut, t) }
 	if *quiet {
@@ -117,11 +129,11 @@ func runCommand(ctx context.Context, args []string, out, errOut io.Writer, all [
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	var told []string
 	fmt.Fprintln(w, "scenario\tevents/s\tCPU us/event\tallocs/event\tp50\tp99\tlost\trepeats")
-	for _, s := range chosen {
-		r, err := Measure(ctx, s, set, progress)
-		if err != nil {
-			return err
-		}
+	results, err := MeasureInTurns(ctx, chosen, set, progress)
+	if err != nil {
+		return err
+	}
+	for _, r := range results {
 		for _, x := range r.Runs {
 			p50, p99 := "", ""
 			if x.Latency != nil {

@@ -63,6 +63,14 @@ type Latency struct {
 
 // Measure runs a scenario as often as the settings say. progress, if it is not nil, is told what is being done.
 func Measure(ctx context.Context, s Scenario, set Settings, progress func(string)) (Result, error) {
+	r, err := MeasureInTurns(ctx, []Scenario{s}, set, progress)
+	return r[0], err
+}
+
+// MeasureInTurns runs each scenario once, then each a second time, and so on, as often as the settings say: what makes a machine slow for
+// minutes then slows all of them, and what they have to each other stays. The results are in the order of the scenarios; with an error they
+// hold the runs before it.
+func MeasureInTurns(ctx context.Context, all []Scenario, set Settings, progress func(string)) ([]Result, error) {
 	if set.Duration <= 0 {
 		set.Duration = 5 * time.Second
 	}
@@ -72,15 +80,20 @@ func Measure(ctx context.Context, s Scenario, set Settings, progress func(string
 	if progress == nil {
 		progress = func(string) {}
 	}
-	r := Result{Scenario: s.Name(), About: s.About(), Settings: set, Machine: ThisMachine(), At: time.Now().UTC().Truncate(time.Second)}
-	for i := range set.Runs {
-		run, err := measureOnce(ctx, s, set, func(t string) { progress(fmt.Sprintf("%s %d/%d %s", s.Name(), i+1, set.Runs, t)) })
-		if err != nil {
-			return r, fmt.Errorf("scenario %s, run %d: %w", s.Name(), i+1, err)
-		}
-		r.Runs = append(r.Runs, run)
+	rs := make([]Result, len(all))
+	for i, s := range all {
+		rs[i] = Result{Scenario: s.Name(), About: s.About(), Settings: set, Machine: ThisMachine(), At: time.Now().UTC().Truncate(time.Second)}
 	}
-	return r, nil
+	for turn := range set.Runs {
+		for i, s := range all {
+			run, err := measureOnce(ctx, s, set, func(t string) { progress(fmt.Sprintf("%s %d/%d %s", s.Name(), turn+1, set.Runs, t)) })
+			if err != nil {
+				return rs, fmt.Errorf("scenario %s, run %d: %w", s.Name(), turn+1, err)
+			}
+			rs[i].Runs = append(rs[i].Runs, run)
+		}
+	}
+	return rs, nil
 }
 
 func measureOnce(ctx context.Context, s Scenario, set Settings, progress func(string)) (Run, error) {
