@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
+	"unicode/utf8"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
@@ -118,7 +120,12 @@ func blank(title, unit string, down []string) *plot.Plot {
 	for _, f := range []*font.Font{&p.Title.TextStyle.Font, &p.X.Label.TextStyle.Font, &p.X.Tick.Label.Font, &p.Y.Tick.Label.Font} {
 		f.Variant = sans
 	}
-	p.NominalY(down...)
+	// Room is reckoned by one font, and a browser may show another, wider by up to a fifth: spaces that do not break keep names out of the bars.
+	labels := make([]string, len(down))
+	for i, n := range down {
+		labels[i] = n + strings.Repeat("\u00a0", 1+utf8.RuneCountInString(n)/3)
+	}
+	p.NominalY(labels...)
 	p.Y.Padding, p.X.Padding = vg.Points(6), vg.Points(6)
 	return p
 }
