@@ -49,6 +49,25 @@ func TestStatelessChain(t *testing.T) {
 	r.Stop()
 }
 
+// Filter has a way for small records and one for large ones.
+func TestFilterKeepsLargeRecords(t *testing.T) {
+	type large struct {
+		n   int
+		pad [20]int64
+	}
+	src, out := flowtest.NewSource[large](), flowtest.NewSink[large]()
+	r := flowtest.Start(t, func(opts ...flow.TopologyOption) *flow.Topology {
+		top := flow.New("large", opts...)
+		flow.To(operators.Filter(flow.From(top, "in", src), "odd", func(v large) bool { return v.n%2 == 1 }), "out", out)
+		return top
+	}, src)
+	of := func(n int) large { return large{n: n, pad: [20]int64{0: int64(n), 19: -int64(n)}} }
+	src.Feed(of(1), of(2), of(3), of(4), of(5))
+	r.Epoch()
+	require.Equal(t, []large{of(1), of(3), of(5)}, out.Values())
+	r.Stop()
+}
+
 func TestPermanentErrorsGoToTheDeadLetters(t *testing.T) {
 	src, out, dead := flowtest.NewSource[int](), flowtest.NewSink[int](), flowtest.NewSink[flow.DeadLetter]()
 	r := flowtest.Start(t, func(opts ...flow.TopologyOption) *flow.Topology {

@@ -2,6 +2,7 @@ package operators
 
 import (
 	"context"
+	"unsafe"
 
 	"github.com/millrace-stream/millrace/flow"
 )
@@ -26,9 +27,19 @@ func (f *filterOp[T]) Process(_ context.Context, r *flow.Record[T], out *flow.Ou
 func (f *filterOp[T]) ProcessBatch(_ context.Context, in []flow.Record[T], out *flow.Output[T]) (int, error) {
 	room := out.Room(len(in))
 	n := 0
-	for i := range in {
-		room[n] = in[i] // in any case: copying costs less than a branch that the processor guesses wrong
-		n += one(f.keep(in[i].Value))
+	var r flow.Record[T]
+	if unsafe.Sizeof(r) <= 128 {
+		for i := range in {
+			room[n] = in[i] // in any case: copying little costs less than a branch that the processor guesses wrong
+			n += one(f.keep(in[i].Value))
+		}
+	} else {
+		for i := range in {
+			if f.keep(in[i].Value) {
+				room[n] = in[i]
+				n++
+			}
+		}
 	}
 	out.Take(n)
 	return len(in), nil
