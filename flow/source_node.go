@@ -348,7 +348,7 @@ func (p *partition) offer(u *unit, d *delivery) bool {
 	acked, nacked := 0, 0
 	for {
 		// Each offer has a payload of its own: a deduplicating middleware would take the second one for a repeat.
-		id := p.newUUID()
+		id := uuid.Must(uuid.NewRandomFromReader(p.random)).String() // which never fails
 		b := make(message.Payload, 0, len(name)+len(p.p.ID)+60)
 		b = append(append(append(append(b, name...), '/'), p.p.ID...), '/')
 		b = append(append(strconv.AppendUint(b, p.seq, 10), '/'), id...)
@@ -408,14 +408,6 @@ func (p *partition) offer(u *unit, d *delivery) bool {
 			return false
 		}
 	}
-}
-
-// newUUID is a random UUID (version 4) from a generator of the pump's own, which the system's random numbers have seeded.
-func (p *partition) newUUID() string {
-	var id uuid.UUID
-	_, _ = p.random.Read(id[:]) // never fails
-	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
-	return id.String()
 }
 
 // handle is the consumer handler of the source on the router.

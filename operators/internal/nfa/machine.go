@@ -244,11 +244,9 @@ func (m *Machine[T]) Starts(at flow.Timestamp, v *T) bool {
 func (m *Machine[T]) Take(r *Run[T], at flow.Timestamp, out Emit[T]) (changed bool, err error) {
 	var inert uint64
 	if m.quick != nil && m.Trace == nil {
-		asks, nodes := r.asks, r.nodes
-		if !m.NoStarts {
-			asks, nodes = asks|m.quick.asks[m.start], nodes|1<<m.start
-		}
-		if inert = m.inert(asks); nodes&^inert == 0 {
+		s := r.Still()
+		var all bool
+		if inert, all = m.still(&s); all {
 			return false, nil
 		}
 	}

@@ -135,11 +135,18 @@ func (m *Machine[T]) Quiet(s *Still, at flow.Timestamp, v *T) (quiet, looked boo
 		return false, false
 	}
 	m.Look(at, v)
+	_, quiet = m.still(s)
+	return quiet, true
+}
+
+// still tells at which nodes the event in work changes nothing, and whether those are all at which a key has something.
+func (m *Machine[T]) still(s *Still) (inert uint64, all bool) {
 	asks, nodes := s.asks, s.nodes
 	if !m.NoStarts {
 		asks, nodes = asks|m.quick.asks[m.start], nodes|1<<m.start
 	}
-	return nodes&^m.inert(asks) == 0, true
+	inert = m.inert(asks)
+	return inert, nodes&^inert == 0
 }
 
 // note writes down at which nodes a key has partial matches.
