@@ -61,7 +61,7 @@ func (u *unit) align(p *partition) bool {
 	}
 	u.aligning.Add(1)
 	defer u.aligning.Add(-1)
-	u.processed() // what waits here is not in flight
+	u.processed(1) // what waits here is not in flight
 	defer u.handed.Add(1)
 	u.count(p.src.node().name, "aligned", 1)
 	for {

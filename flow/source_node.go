@@ -85,7 +85,7 @@ type partition struct {
 }
 
 func (s *sourceImpl[T]) newPartition(u *unit, sub *subscriber, p Partition) *partition {
-	part := &partition{src: s, sub: sub, u: u, p: p, pump: make(chan *delivery), pumped: make(chan struct{}), readEnd: make(chan struct{})}
+	part := &partition{src: s, sub: sub, u: u, p: p, pump: make(chan *delivery, convoyMax-1), pumped: make(chan struct{}), readEnd: make(chan struct{})}
 	var seed [32]byte
 	_, _ = crand.Read(seed[:]) // never fails
 	part.random = rand.NewChaCha8(seed)
@@ -96,7 +96,7 @@ func (s *sourceImpl[T]) newPartition(u *unit, sub *subscriber, p Partition) *par
 	stats := u.statsOf(s.n)
 	entry := s.out.build(b)
 	t.entry = entry
-	in := &intake[T]{u: u, part: part, entry: entry, stats: stats, ref: None, free: make(chan []Record[T], 4)}
+	in := &intake[T]{u: u, part: part, entry: entry, stats: stats, ref: None, free: make(chan []Record[T], 2*convoyMax)}
 	part.read = func(ctx context.Context, from Position) error { return s.src.Read(ctx, p, from, NewIntake[T](in)) }
 	part.end = func() parcel {
 		return control(func(*task) { entry.mark(mark{kind: markWatermark, wm: EndOfTime}) })
@@ -158,11 +158,11 @@ func (in *intake[T]) Emit(ctx context.Context, batch []Record[T], upTo Position)
 		return nil
 	case <-ctx.Done():
 		in.part.given.Add(-d.n)
-		in.u.processed()
+		in.u.processed(1)
 		return ctx.Err()
 	case <-in.u.ctx.Done():
 		in.part.given.Add(-d.n)
-		in.u.processed()
+		in.u.processed(1)
 		return ErrStopped
 	}
 }
@@ -299,19 +299,26 @@ func (s *subscriber) Close() error {
 	return nil
 }
 
-// pump carries the partition's deliveries through the router, one at a time.
+// pumpLoop carries the partition's deliveries through the router, one message at a time.
 func (p *partition) pumpLoop(u *unit) {
 	defer close(p.pumped)
+	quick := false
 	for d := range p.pump {
 		if !u.align(p) || !u.enter() {
-			u.processed()
+			u.processed(1)
 			return
+		}
+		n := int64(1)
+		if quick && !p.aligned() {
+			d, n = p.together(d)
 		}
 		p.accepted.Add(d.n)
 		u.accepted.Add(d.n)
 		p.seq++
+		start := u.t.cfg.clock.Now()
 		ok := p.offer(u, d)
-		u.processed()
+		quick = u.t.cfg.clock.Now().Sub(start) < time.Duration(n)*time.Millisecond
+		u.processed(n)
 		if !ok {
 			return
 		}
@@ -326,6 +333,55 @@ func (p *partition) pumpLoop(u *unit) {
 			}
 		}
 	}
+}
+
+// convoyMax is how many batches one message of the router carries at most: those that wait while the batches before them take less than
+// a millisecond each, so that crossing the router would be a good part of their cost.
+const convoyMax = 4
+
+// convoy is several batches in one message.
+type convoy struct {
+	d   delivery
+	all []parcel
+}
+
+func (c *convoy) run(t *task) {
+	for i, m := range c.all {
+		if i > 0 {
+			t.between()
+		}
+		m.run(t)
+	}
+	close(c.d.done)
+}
+
+// together joins a delivery with those that wait behind it, and tells how many they are. What may be pending bounds it as if each went by
+// itself.
+func (p *partition) together(d *delivery) (*delivery, int64) {
+	u := p.u
+	room := u.t.cfg.maxPending - (u.accepted.Load() - u.committed.Load()) - d.n
+	var c *convoy
+	for room > 0 && (c == nil || len(c.all) < convoyMax) {
+		var next *delivery
+		select {
+		case next = <-p.pump: // nil: closed
+		default:
+		}
+		if next == nil {
+			break
+		}
+		if c == nil {
+			c = &convoy{all: append(make([]parcel, 0, convoyMax), d.m)}
+			c.d = delivery{part: p, m: c, n: d.n, done: make(chan struct{})}
+		}
+		c.all = append(c.all, next.m)
+		c.d.n += next.n
+		room -= next.n
+	}
+	if c == nil {
+		return d, 1
+	}
+	return &c.d, int64(len(c.all))
 }
 
 // acksWithout is how often a batch's message may be acked without reaching its handler.

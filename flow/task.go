@@ -132,6 +132,14 @@ func (t *task) step() {
 	t.endMessage()
 }
 
+// between does, between two batches of one message, what the loop does between two messages.
+func (t *task) between() {
+	t.endMessage()
+	if len(t.stepping) > 0 && t.err == nil && t.u.enterNow() == nil {
+		t.step()
+	}
+}
+
 // family is the task and those behind its async operators, upstream first.
 func (t *task) family() []*task {
 	f := []*task{t}

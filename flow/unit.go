@@ -232,9 +232,9 @@ func (u *unit) finished() {
 	}
 }
 
-// processed takes a batch off the count of those emitted.
-func (u *unit) processed() {
-	if u.handed.Add(-1) == 0 {
+// processed takes n batches off the count of those emitted.
+func (u *unit) processed(n int64) {
+	if u.handed.Add(-n) == 0 {
 		select {
 		case u.handedQ <- struct{}{}:
 		default:
@@ -724,7 +724,7 @@ func (u *unit) readPartition(ctx context.Context, p *partition) {
 	select {
 	case p.pump <- d:
 	case <-ctx.Done():
-		u.processed()
+		u.processed(1)
 		return
 	}
 	select {
