@@ -52,13 +52,13 @@ func CEP[K comparable, T, R any](s flow.KeyedStream[K, T], name string, p cep.Pa
 }
 
 // byTime orders waiting events.
-func byTime[T any](items []queued[T], order func(a, b T) int) func(a, b turn) int {
+func byTime[T any](values []T, order func(a, b T) int) func(a, b turn) int {
 	return func(a, b turn) int {
 		if c := cmp.Compare(a.at, b.at); c != 0 {
 			return c
 		}
 		if order != nil {
-			if c := order(items[a.i].v, items[b.i].v); c != 0 {
+			if c := order(values[a.value], values[b.value]); c != 0 {
 				return c
 			}
 		}

@@ -31,7 +31,9 @@ type patterns[K comparable, T, R any] struct {
 	wm       flow.Timestamp
 	// before is the watermark before the end of the stream.
 	before flow.Timestamp
-	take   func(e *queued[T]) error
+	take   func(e *turn, v *T) error
+	// ahead is the machine that tells ahead what becomes of events, nil if none does.
+	ahead *nfa.Machine[T]
 
 	// key and lane are those in work.
 	key   flow.Slot
@@ -76,6 +78,9 @@ func newPatterns[K comparable, T, R any](cfg *cep.Config, progs []program[T], va
 		p.lanes = append(p.lanes, p.newLane(prog))
 	}
 	p.take = p.pass
+	if l := p.lanes[0]; len(p.lanes) == 1 && l.name == "" && len(traces) == 0 && l.machine.Ahead() {
+		p.ahead = l.machine
+	}
 	return p
 }
 
@@ -133,6 +138,13 @@ func (p *patterns[K, T, R]) openLane(l *lane[T]) {
 func (p *patterns[K, T, R]) ProcessBatch(_ context.Context, keys []flow.Slot, in []flow.Record[T], _ *flow.Output[R]) (n int, err error) {
 	for ; n < len(in); n++ {
 		r := &in[n]
+		said, fate := nfa.Unsaid, nfa.Kept
+		if p.ahead != nil && r.Time > p.wm {
+			if said, fate = p.ahead.Say(&r.Value); fate == nfa.Passed {
+				p.events.pass(keys[n], r.Time)
+				continue
+			}
+		}
 		switch {
 		case r.Time == flow.None:
 			p.refuse(keys[n], r, "late", "it has no time")
@@ -141,7 +153,7 @@ func (p *patterns[K, T, R]) ProcessBatch(_ context.Context, keys []flow.Slot, in
 		case p.events.n >= p.cfg.Waiting:
 			p.refuse(keys[n], r, "over_limit", fmt.Sprintf("%d events wait for the watermark already (cep.MaxWaiting)", p.cfg.Waiting))
 		default:
-			if err := p.events.add(keys[n], r.Time, &r.Value); err != nil {
+			if err := p.events.add(keys[n], r.Time, &r.Value, said, fate == nfa.Kept); err != nil {
 				return n, err
 			}
 		}
@@ -213,10 +225,16 @@ func (p *patterns[K, T, R]) advance(ctx context.Context, now flow.Timestamp, out
 var errFound = errors.New("a match was found")
 
 // pass gives an event its turn.
-func (p *patterns[K, T, R]) pass(e *queued[T]) error {
-	for _, l := range p.offered {
-		if err := p.process(l, e.key, e.at, &e.v); err != nil {
+func (p *patterns[K, T, R]) pass(e *turn, v *T) error {
+	if e.said != nfa.Unsaid {
+		if err := p.recall(p.lanes[0], e, v); err != nil {
 			return err
+		}
+	} else {
+		for _, l := range p.offered {
+			if err := p.process(l, e.key, e.at, v); err != nil {
+				return err
+			}
 		}
 	}
 	if len(p.found) > 0 {
@@ -237,6 +255,22 @@ func (l *lane[T]) run(key flow.Slot) *nfa.Run[T] {
 	return l.runs[key].run
 }
 
+// recall gives its turn to an event of which the conditions were asked when it came.
+func (p *patterns[K, T, R]) recall(l *lane[T], e *turn, v *T) error {
+	switch {
+	case !l.has(e.key):
+		if !l.machine.Begins(e.said) {
+			return nil
+		}
+		l.machine.Recall(e.at, v, e.said)
+		return p.begin(l, e.key, e.at, v)
+	case !l.machine.Changes(&l.runs[e.key].still, e.at, e.said):
+		return nil
+	}
+	l.machine.Recall(e.at, v, e.said)
+	return p.goOn(l, e.key, e.at, v)
+}
+
 func (p *patterns[K, T, R]) process(l *lane[T], key flow.Slot, at flow.Timestamp, v *T) error {
 	if !l.has(key) {
 		return p.first(l, key, at, v)
@@ -248,6 +282,14 @@ func (p *patterns[K, T, R]) process(l *lane[T], key flow.Slot, at flow.Timestamp
 			return nil
 		}
 	}
+	if !looked {
+		l.machine.Look(at, v)
+	}
+	return p.goOn(l, key, at, v)
+}
+
+// goOn offers the event in work to a key that has something.
+func (p *patterns[K, T, R]) goOn(l *lane[T], key flow.Slot, at flow.Timestamp, v *T) error {
 	p.work(l, key, at, v)
 	r := l.runs[key].run
 	before := r.Partials()
@@ -260,9 +302,6 @@ func (p *patterns[K, T, R]) process(l *lane[T], key flow.Slot, at flow.Timestamp
 		l.parts[key%flow.PageSize].Touch(key.Page())
 		p.total += r.Partials() - before
 		before = r.Partials()
-	}
-	if !looked {
-		l.machine.Look(at, v)
 	}
 	more, err := l.machine.Take(r, at, p)
 	if err != nil {
@@ -283,6 +322,11 @@ func (p *patterns[K, T, R]) first(l *lane[T], key flow.Slot, at flow.Timestamp, 
 		}
 		return nil
 	}
+	return p.begin(l, key, at, v)
+}
+
+// begin offers the event in work to a key that has nothing.
+func (p *patterns[K, T, R]) begin(l *lane[T], key flow.Slot, at flow.Timestamp, v *T) error {
 	p.work(l, key, at, v)
 	r := l.machine.Run()
 	l.machine.Limits.Room = p.cfg.Total - p.total

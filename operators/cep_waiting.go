@@ -6,10 +6,11 @@ import (
 	"time"
 
 	"github.com/millrace-stream/millrace/flow"
+	"github.com/millrace-stream/millrace/operators/internal/nfa"
 )
 
 // waitingRoom keeps events until the watermark reaches them, and hands them out in order of time. Time is cut into stretches of the log's
-// width; each has its events in order of arrival, and an order in which they have their turn.
+// width; each has the values of its events in order of arrival, as far as they may be needed, and an order in which events have their turn.
 type waitingRoom[T any] struct {
 	log   timeline[T]
 	rooms map[int64]*room[T]
@@ -35,28 +36,27 @@ const (
 	fewKeys = 4096
 )
 
-// queued is an event.
-type queued[T any] struct {
-	at  flow.Timestamp
-	key flow.Slot
-	v   T
+// turn is an event that waits.
+type turn struct {
+	at    flow.Timestamp
+	i     int32 // its number by arrival
+	value int32 // where its value is, none where it is not needed
+	key   flow.Slot
+	said  nfa.Said
 }
 
-// turn is the place of an event in its room.
-type turn struct {
-	at flow.Timestamp
-	i  int32
-}
+const none = -1
 
 type room[T any] struct {
 	number int64
 	bucket *bucket
-	items  []queued[T]
-	// turns are those of items before seen, from next on still to come; least is the earliest of the items behind seen.
-	turns []turn
-	next  int
-	seen  int
-	least flow.Timestamp
+	values []T
+	// turns are in order of time up to sorted, and of arrival behind it; those from next on are still to come. least is the earliest of
+	// those behind sorted.
+	turns  []turn
+	next   int
+	sorted int
+	least  flow.Timestamp
 }
 
 // waitWidth is the stretch of time of a room.
@@ -68,26 +68,32 @@ func (w *waitingRoom[T]) open(rt flow.Runtime, print string, keys slotHolder, do
 	w.over = func(last flow.Timestamp) bool { return last <= w.done }
 	w.log.restored = func(key flow.Slot, e *entry[T]) bool {
 		if e.at > w.done {
-			w.put(w.log.bucket(e.at), queued[T]{e.at, key, e.v})
+			w.put(w.log.bucket(e.at), turn{at: e.at, key: key, said: nfa.Unsaid}, &e.v)
 		}
 		return false
 	}
 	return w.log.open(rt, "events", print, keys)
 }
 
-// add takes an event behind the ones that had their turn.
-func (w *waitingRoom[T]) add(key flow.Slot, at flow.Timestamp, v *T) error {
+// add takes an event behind the ones that had their turn. Its value is kept if it may be needed.
+func (w *waitingRoom[T]) add(key flow.Slot, at flow.Timestamp, v *T, said nfa.Said, keep bool) error {
 	b := w.log.bucket(at)
 	if w.log.durable {
 		if err := w.log.log(b, key, at, 0, v); err != nil {
 			return err
 		}
 	}
-	w.put(b, queued[T]{at, key, *v})
+	if !keep && w.order == nil {
+		v = nil
+	}
+	w.put(b, turn{at: at, key: key, said: said}, v)
 	return nil
 }
 
-func (w *waitingRoom[T]) put(b *bucket, e queued[T]) {
+// pass notes an event of a key that need not wait.
+func (w *waitingRoom[T]) pass(key flow.Slot, at flow.Timestamp) { w.hold(key, w.log.bucket(at).number) }
+
+func (w *waitingRoom[T]) put(b *bucket, e turn, v *T) {
 	r := w.last
 	if r == nil || r.number != b.number {
 		if r = w.rooms[b.number]; r == nil {
@@ -102,28 +108,28 @@ func (w *waitingRoom[T]) put(b *bucket, e queued[T]) {
 		w.last = r
 	}
 	w.hold(e.key, r.number)
-	i := len(r.items)
-	r.items = append(r.items, e)
+	e.i, e.value = int32(len(r.turns)), none
+	if v != nil {
+		e.value = int32(len(r.values))
+		r.values = append(r.values, *v)
+	}
 	w.n++
-	switch {
-	case r.seen < i:
+	switch n := len(r.turns); {
+	case r.sorted < n:
 		r.least = min(r.least, e.at)
-	case w.order == nil && (len(r.turns) == 0 || r.turns[len(r.turns)-1].at <= e.at):
-		r.turns = append(r.turns, turn{e.at, int32(i)})
-		r.seen++
+	case w.order == nil && (n == 0 || r.turns[n-1].at <= e.at):
+		r.sorted++
 	default:
 		r.least = e.at
 	}
+	r.turns = append(r.turns, e)
 }
 
-// sort gives turns to the events that have none.
+// sort brings the events behind sorted to their places.
 func (w *waitingRoom[T]) sort(r *room[T]) {
-	from := len(r.turns)
-	for i := r.seen; i < len(r.items); i++ {
-		r.turns = append(r.turns, turn{r.items[i].at, int32(i)})
-	}
-	r.seen = len(r.items)
-	compare := byTime(r.items, w.order)
+	compare := byTime(r.values, w.order)
+	from := r.sorted
+	r.sorted = len(r.turns)
 	fresh := r.turns[from:]
 	slices.SortFunc(fresh, compare)
 	// Those before the first fresh one stay where they are.
@@ -150,7 +156,7 @@ func merge(s []turn, n int, compare func(a, b turn) int) {
 }
 
 // take calls f for the events up to a time, in order. f must not add any.
-func (w *waitingRoom[T]) take(upTo flow.Timestamp, f func(e *queued[T]) error) error {
+func (w *waitingRoom[T]) take(upTo flow.Timestamp, f func(e *turn, v *T) error) error {
 	for _, b := range w.log.order {
 		if b.start > upTo {
 			break
@@ -159,18 +165,22 @@ func (w *waitingRoom[T]) take(upTo flow.Timestamp, f func(e *queued[T]) error) e
 		if r == nil {
 			continue
 		}
-		if r.seen < len(r.items) && r.least <= upTo {
+		if r.sorted < len(r.turns) && r.least <= upTo {
 			w.sort(r)
 		}
-		for r.next < len(r.turns) && r.turns[r.next].at <= upTo {
-			e := &r.items[r.turns[r.next].i]
+		for r.next < r.sorted && r.turns[r.next].at <= upTo {
+			e := &r.turns[r.next]
 			r.next++
 			w.n--
-			if err := f(e); err != nil {
+			var v *T
+			if e.value != none {
+				v = &r.values[e.value]
+			}
+			if err := f(e, v); err != nil {
 				return err
 			}
 		}
-		if r.next == len(r.items) {
+		if r.next == len(r.turns) {
 			w.leave(r)
 		}
 	}
@@ -183,11 +193,11 @@ func (w *waitingRoom[T]) leave(r *room[T]) {
 	if w.last == r {
 		w.last = nil
 	}
-	clear(r.items)
-	if cap(r.items) > 1<<16 {
+	clear(r.values)
+	if cap(r.turns) > 1<<16 {
 		return
 	}
-	*r = room[T]{items: r.items[:0], turns: r.turns[:0]}
+	*r = room[T]{values: r.values[:0], turns: r.turns[:0]}
 	w.spare = append(w.spare, r)
 }
 

@@ -13,7 +13,27 @@ type quick struct {
 	asks []uint16
 	// inert are, by what the conditions say, the nodes at which nothing changes.
 	inert []uint64
+	// fates are, by the same, what becomes of an event at the most.
+	fates []Fate
 }
+
+// Said is what the conditions of a program say of an event, a bit for each.
+type Said uint16
+
+// Unsaid: the conditions were not asked yet.
+const Unsaid Said = 1 << 15
+
+// Fate is what becomes of an event at the most, whatever a key has.
+type Fate uint8
+
+const (
+	// Passed: it changes nothing.
+	Passed Fate = iota
+	// Seen: it may end partial matches, and is taken by none.
+	Seen
+	// Kept: it may be taken.
+	Kept
+)
 
 const (
 	quickLeaves = 8
@@ -29,7 +49,7 @@ func (p *Program[T]) quicken() *quick {
 			return nil
 		}
 	}
-	q := &quick{asks: make([]uint16, len(p.nodes)), inert: make([]uint64, 1<<len(p.leaves))}
+	q := &quick{asks: make([]uint16, len(p.nodes)), inert: make([]uint64, 1<<len(p.leaves)), fates: make([]Fate, 1<<len(p.leaves))}
 	for n := range p.nodes {
 		q.asks[n] = p.asksAt(int32(n))
 		for said := range q.inert {
@@ -38,7 +58,32 @@ func (p *Program[T]) quicken() *quick {
 			}
 		}
 	}
+	for said := range q.fates {
+		q.fates[said] = p.fate(uint16(said), q.inert[said])
+	}
 	return q
+}
+
+func (p *Program[T]) fate(said uint16, inert uint64) Fate {
+	passed := true
+	for i, n := range p.nodes {
+		for _, e := range n.edges {
+			if e.action == take && p.said(e.when, said) {
+				return Kept
+			}
+		}
+		switch n.kind {
+		case final, stop: // partial matches are never there
+		case pending:
+			passed = false // a match may be as late as the event that shows that its time is up
+		default:
+			passed = passed && inert>>i&1 != 0
+		}
+	}
+	if passed {
+		return Passed
+	}
+	return Seen
 }
 
 // asksAt is what conditions may be asked at a node, those included that it leads to without an event.
@@ -137,6 +182,35 @@ func (m *Machine[T]) Quiet(s *Still, at flow.Timestamp, v *T) (quiet, looked boo
 	m.Look(at, v)
 	_, quiet = m.still(s)
 	return quiet, true
+}
+
+// Ahead tells whether Say can tell ahead what becomes of events.
+func (m *Machine[T]) Ahead() bool { return m.quick != nil }
+
+// Say asks an event all conditions, and tells what becomes of it at the most.
+func (m *Machine[T]) Say(v *T) (said Said, fate Fate) {
+	for i, l := range m.leaves {
+		if l.Is(*v) {
+			said |= 1 << i
+		}
+	}
+	return said, m.quick.fates[said]
+}
+
+// Recall makes an event the one in work of which the conditions were asked before. Its value may be nil where it is not Kept.
+func (m *Machine[T]) Recall(at flow.Timestamp, v *T, said Said) {
+	m.Look(at, v)
+	for i := range m.memo {
+		m.memo[i] = m.asked<<1 | uint64(said>>i&1)
+	}
+}
+
+// Begins tells whether an event changes anything for a key that has nothing.
+func (m *Machine[T]) Begins(said Said) bool { return !m.NoStarts && m.quick.inert[said]>>m.start&1 == 0 }
+
+// Changes tells whether an event changes anything for a key.
+func (m *Machine[T]) Changes(s *Still, at flow.Timestamp, said Said) bool {
+	return s.due <= at && s.due != flow.EndOfTime || s.nodes&^m.quick.inert[said] != 0 || m.Begins(said)
 }
 
 // still tells at which nodes the event in work changes nothing, and whether those are all at which a key has something.
