@@ -74,7 +74,8 @@ func (c *clockPatterns[K, T, R]) OnClockTimer(ctx context.Context, key K, at flo
 		}
 		c.p.later(slot)
 		c.wake()
-		c.p.counted()
 	}
-	return c.p.emit(ctx, out)
+	err := c.p.emit(ctx, out)
+	c.p.counted()
+	return err
 }

@@ -42,6 +42,8 @@ type patterns[K comparable, T, R any] struct {
 	now   flow.Timestamp
 	found []cep.Match[K, T]
 	trace []cep.Tracing[K, T]
+	// matches and timedOuts are not counted yet.
+	matches, timedOuts int64
 }
 
 // program is a pattern with its name in a set.
@@ -428,6 +430,13 @@ func (p *patterns[K, T, R]) later(key flow.Slot) {
 }
 
 func (p *patterns[K, T, R]) counted() {
+	if p.matches > 0 {
+		p.rt.Count("matches", p.matches)
+	}
+	if p.timedOuts > 0 {
+		p.rt.Count("timed_out", p.timedOuts)
+	}
+	p.matches, p.timedOuts = 0, 0
 	for _, l := range p.lanes {
 		if n := l.machine.Dropped; n > 0 {
 			p.rt.Count("partials_dropped", n)
@@ -444,7 +453,7 @@ func (p *patterns[K, T, R]) Match(m nfa.Match[T], at flow.Timestamp) error {
 
 // TimedOut implements nfa.Emit.
 func (p *patterns[K, T, R]) TimedOut(m nfa.Match[T], at flow.Timestamp) error {
-	p.rt.Count("timed_out", 1)
+	p.timedOuts++
 	if p.timedOut.Used() {
 		*p.almost.Next(at, nil) = p.made(m, at)
 	}
@@ -460,15 +469,29 @@ func (p *patterns[K, T, R]) made(m nfa.Match[T], at flow.Timestamp) cep.Match[K,
 	return out
 }
 
+// steps are the events of a match by step, mostly in one piece.
 func steps[T any](m nfa.Match[T], names []string) (s []cep.Events[T]) {
+	n := m.Len()
+	if n == 0 {
+		return nil
+	}
+	all := make([]T, 0, n)
+	s = make([]cep.Events[T], 0, min(n, len(names)))
 	m.Each(func(stage int, e *nfa.Event[T]) {
-		for i := range s {
-			if s[i].Step == names[stage] {
-				s[i].Values = append(s[i].Values, e.Value)
-				return
+		for i := len(s) - 1; i >= 0; i-- {
+			if s[i].Step != names[stage] {
+				continue
 			}
+			if v := s[i].Values; i < len(s)-1 {
+				s[i].Values = append(v, e.Value) // which has its own place from now on
+			} else {
+				all = append(all, e.Value)
+				s[i].Values = all[len(all)-1-len(v) : len(all) : len(all)]
+			}
+			return
 		}
-		s = append(s, cep.Events[T]{Step: names[stage], Values: []T{e.Value}})
+		all = append(all, e.Value)
+		s = append(s, cep.Events[T]{Step: names[stage], Values: all[len(all)-1 : len(all) : len(all)]})
 	})
 	return s
 }
@@ -480,7 +503,7 @@ func (p *patterns[K, T, R]) emit(ctx context.Context, out *flow.Output[R]) error
 	}
 	n, err := p.give(ctx, out)
 	p.found = slices.Delete(p.found, 0, n)
-	p.rt.Count("matches", int64(n))
+	p.matches += int64(n)
 	return err
 }
 

@@ -26,6 +26,8 @@ type waitingRoom[T any] struct {
 	// next is when to look for keys to release, at the earliest; came are the events since the last look.
 	next flow.Timestamp
 	came int
+	// passed are the events that did not wait.
+	passed uint
 }
 
 const (
@@ -34,6 +36,8 @@ const (
 	silentFor = 10 * time.Second
 	// fewKeys may be looked through whenever it is time. More of them wait until as many events have come as make it worth while.
 	fewKeys = 4096
+	// passHolds: each so manieth event that does not wait holds its key.
+	passHolds = 4
 )
 
 // turn is an event that waits.
@@ -90,8 +94,12 @@ func (w *waitingRoom[T]) add(key flow.Slot, at flow.Timestamp, v *T, said nfa.Sa
 	return nil
 }
 
-// pass notes an event of a key that need not wait.
-func (w *waitingRoom[T]) pass(key flow.Slot, at flow.Timestamp) { w.hold(key, w.log.bucket(at).number) }
+// pass notes an event of a key that need not wait. Only some of them hold the key, which saves it a new slot now and then, and no more.
+func (w *waitingRoom[T]) pass(key flow.Slot, at flow.Timestamp) {
+	if w.passed++; w.passed%passHolds == 0 {
+		w.hold(key, w.log.bucket(at).number)
+	}
+}
 
 func (w *waitingRoom[T]) put(b *bucket, e turn, v *T) {
 	r := w.last

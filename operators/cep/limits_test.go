@@ -122,6 +122,25 @@ func TestMaxWaiting(t *testing.T) {
 	require.Equal(t, list("a x=x4 @7"), l.pass(8))
 }
 
+// Events that can change nothing do not wait. Those that may end a partial match do, though no step can take them.
+func TestWhatChangesNothingDoesNotWait(t *testing.T) {
+	t.Parallel()
+	over := func(p cep.Pattern[beat], events string) int64 {
+		l := newLab(t, p, cep.MaxWaiting(2))
+		l.src.Feed(beats(events)...)
+		l.pass(9)
+		return l.counter("over_limit")
+	}
+	const others = "a:x1@5 a:o2@5 a:o3@5 b:o4@5 a:y5@5"
+	relaxed := cep.Begin("x", is("x")).FollowedBy("y", is("y"))
+	require.Zero(t, over(relaxed, others))
+	require.EqualValues(t, 1, over(relaxed, "a:x1@5 a:o2@5 a:y3@5 b:o4@5 a:y5@5"), "the third that a step could take")
+	require.EqualValues(t, 4, over(cep.Begin("x", is("x")).Next("y", is("y")), others), "three of them, and what raises the watermark")
+	require.Zero(t, over(relaxed.Within(time.Second), others))
+	require.EqualValues(t, 4, over(relaxed.Within(time.Second).AfterMatch(cep.SkipToNext()), others), "times of matches that wait")
+	require.EqualValues(t, 4, over(cep.Begin("x", is("x")).NotFollowedBy("y", is("y")).Within(time.Second), others), "times of matches by time")
+}
+
 // A key without partial matches has no state, in the store neither, and its name is forgotten.
 func TestIdleKeysAreFreed(t *testing.T) {
 	t.Parallel()

@@ -68,7 +68,7 @@ func MaxTotal(n int) Option {
 	})
 }
 
-// MaxWaiting bounds the events of a task that wait for the watermark to reach them. What comes above goes to Late with the reason, and is
+// MaxWaiting bounds the events of a task that wait for the watermark to reach them; those that can change nothing do not wait. What comes above goes to Late with the reason, and is
 // counted (over_limit). Defaults to 10,000,000.
 func MaxWaiting(n int) Option {
 	return flow.SetOption(func(c *Config) {

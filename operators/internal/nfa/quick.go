@@ -65,7 +65,9 @@ func (p *Program[T]) quicken() *quick {
 }
 
 func (p *Program[T]) fate(said uint16, inert uint64) Fate {
-	passed := true
+	// What time lets out has the time of the event that shows that it is up, or of the watermark: those of a strategy that were waiting, and
+	// those that are pending. There no event may pass.
+	passed := p.pattern.Skip == SkipNone || !p.timed
 	for i, n := range p.nodes {
 		for _, e := range n.edges {
 			if e.action == take && p.said(e.when, said) {
@@ -75,7 +77,7 @@ func (p *Program[T]) fate(said uint16, inert uint64) Fate {
 		switch n.kind {
 		case final, stop: // partial matches are never there
 		case pending:
-			passed = false // a match may be as late as the event that shows that its time is up
+			passed = false
 		default:
 			passed = passed && inert>>i&1 != 0
 		}
