@@ -208,7 +208,9 @@ func (m *Machine[T]) Recall(at flow.Timestamp, v *T, said Said) {
 }
 
 // Begins tells whether an event changes anything for a key that has nothing.
-func (m *Machine[T]) Begins(said Said) bool { return !m.NoStarts && m.quick.inert[said]>>m.start&1 == 0 }
+func (m *Machine[T]) Begins(said Said) bool {
+	return !m.NoStarts && m.quick.inert[said]>>m.start&1 == 0
+}
 
 // Changes tells whether an event changes anything for a key.
 func (m *Machine[T]) Changes(s *Still, at flow.Timestamp, said Said) bool {
