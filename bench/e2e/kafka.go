@@ -10,7 +10,7 @@ import (
 	"github.com/millrace-stream/millrace/bench/jobs"
 	"github.com/millrace-stream/millrace/bench/workload"
 	"github.com/millrace-stream/millrace/flow"
-	"github.com/millrace-stream/millrace/flow/codec"
+	"github.com/millrace-stream/millrace/flow/codec/fields"
 	"github.com/millrace-stream/millrace/internal/kafka"
 	kafkasink "github.com/millrace-stream/millrace/sinks/kafka"
 	kafkasource "github.com/millrace-stream/millrace/sources/kafka"
@@ -84,8 +84,8 @@ func (k *kafkaLog) bare(ctx context.Context, n int64) error {
 	return nil
 }
 
-func (k *kafkaLog) source(group string, c codec.Codec[jobs.Reading]) flow.Source[jobs.Reading] {
-	return kafkasource.Source(kafkasource.Config{Connection: k.conn, Topics: []string{k.topic}, Group: group}, c)
+func (k *kafkaLog) source(group string) flow.Source[jobs.Reading] {
+	return kafkasource.Source(kafkasource.Config{Connection: k.conn, Topics: []string{k.topic}, Group: group}, jobs.ReadingCodec(fields.Alias()))
 }
 
 func (k *kafkaLog) close(ctx context.Context) error {

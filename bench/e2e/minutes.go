@@ -15,8 +15,6 @@ import (
 	"github.com/millrace-stream/millrace/bench/jobs"
 	"github.com/millrace-stream/millrace/bench/workload"
 	"github.com/millrace-stream/millrace/flow"
-	"github.com/millrace-stream/millrace/flow/codec"
-	"github.com/millrace-stream/millrace/flow/codec/fields"
 	"github.com/millrace-stream/millrace/flow/state/pebble"
 	"github.com/millrace-stream/millrace/flow/watermark"
 	"github.com/millrace-stream/millrace/operators"
@@ -34,7 +32,7 @@ type log interface {
 	// bare reads the topic, n records, by a loop over the client, and looks at the length of each.
 	bare(ctx context.Context, n int64) error
 	// source reads the topic from its beginning in the name of a group.
-	source(group string, c codec.Codec[jobs.Reading]) flow.Source[jobs.Reading]
+	source(group string) flow.Source[jobs.Reading]
 	close(ctx context.Context) error
 }
 
@@ -175,7 +173,7 @@ func (p *pathLog) admin(ctx context.Context, sql string) error {
 func (p *pathLog) topology(ch *clickhouse.Conn, m *harness.Meter, done func([]int64)) *flow.Topology {
 	t := flow.New("e2e", quiet(), flow.WithStore(pebble.Dir(p.dir)), flow.WithHooks(m), flow.WithEpochInterval(time.Second),
 		flow.WithMaxPending(maxPending))
-	in := flow.From(t, p.label(), p.source(p.conn.Database, jobs.ReadingCodec(fields.Alias())))
+	in := flow.From(t, p.label(), p.source(p.conn.Database))
 	timed := flow.AssignTime(in, "event-time", jobs.Reading.At, watermark.Monotonous().Simulated())
 	fahrenheit := operators.Update(timed, "fahrenheit", func(_ context.Context, r *jobs.Reading) error {
 		r.Temperature = r.Temperature*1.8 + 32

@@ -11,7 +11,6 @@ import (
 	"github.com/millrace-stream/millrace/bench/jobs"
 	"github.com/millrace-stream/millrace/bench/workload"
 	"github.com/millrace-stream/millrace/flow"
-	"github.com/millrace-stream/millrace/flow/codec"
 	"github.com/millrace-stream/millrace/internal/rocketmq"
 	rocketmqsource "github.com/millrace-stream/millrace/sources/rocketmq"
 )
@@ -178,10 +177,10 @@ func drain(ctx context.Context, conn *rocketmq.Conn, p rocketmq.Pull) (records, 
 	}
 }
 
-func (r *rocketmqLog) source(group string, c codec.Codec[jobs.Reading]) flow.Source[jobs.Reading] {
+func (r *rocketmqLog) source(group string) flow.Source[jobs.Reading] {
 	return rocketmqsource.Source(rocketmqsource.Config{
 		Connection: r.conn, Topic: r.topic, Group: group, Batch: pull, PollTimeout: time.Second,
-	}, c)
+	}, jobs.ReadingCodec()) // strings that point into answers would keep their memory from being used again
 }
 
 // close leaves the topic: brokers expire what they keep.
