@@ -269,6 +269,12 @@ func (p *patterns[K, T, R]) recall(l *lane[T], e *turn, v *T) error {
 	case !l.machine.Changes(&l.runs[e.key].still, e.at, e.said):
 		return nil
 	}
+	if s := &l.runs[e.key]; l.machine.Ends(&s.still, e.at, e.said) {
+		if n, ok := s.run.End(); ok {
+			p.changed(l, e.key, s.run, n)
+			return nil
+		}
+	}
 	l.machine.Recall(e.at, v, e.said)
 	return p.goOn(l, e.key, e.at, v)
 }

@@ -20,8 +20,10 @@ type Run[T any] struct {
 	// nodes are those at which partial matches are, or were until a match has ended them; asks are the conditions that matter there.
 	nodes uint64
 	asks  uint16
-	// few is where the first partial matches lie.
-	few [2]partial[T]
+	// few is where the first partial matches lie, own the first event that is taken while there is something.
+	few  [2]partial[T]
+	own  kept[T]
+	owns bool
 }
 
 // NewRun is the state of a key without events.
@@ -48,6 +50,9 @@ func (m *Machine[T]) Spare(r *Run[T]) {
 		return
 	}
 	r.seq, r.due, r.nodes, r.asks = 0, flow.EndOfTime, 0, 0
+	if r.owns {
+		r.own, r.owns = kept[T]{}, false
+	}
 	m.spare = append(m.spare, r)
 }
 
@@ -134,6 +139,7 @@ type Machine[T any] struct {
 	taken *Event[T]
 	link  *link[T] // beside taken, for the first partial match that takes it
 	seq   uint64
+	run   *Run[T] // in work
 
 	// memo holds what leaves said of the event (and partial match) in work: the low bit, beside the number of the question.
 	memo    []uint64
@@ -250,7 +256,7 @@ func (m *Machine[T]) Take(r *Run[T], at flow.Timestamp, out Emit[T]) (changed bo
 			return false, nil
 		}
 	}
-	m.seq = r.seq
+	m.seq, m.run = r.seq, r
 	m.next, m.ripe = m.next[:0], m.ripe[:0]
 	for i := range r.parts {
 		p := &r.parts[i]
@@ -381,7 +387,12 @@ func (m *Machine[T]) step(p *partial[T]) (changed bool) {
 		switch {
 		case e.action == take:
 			if m.taken == nil {
-				k := &kept[T]{ev: Event[T]{At: m.at, seq: m.seq, Value: *m.v}}
+				k := &m.run.own
+				if m.run.owns {
+					k = new(kept[T])
+				}
+				m.run.owns = true
+				k.ev = Event[T]{At: m.at, seq: m.seq, Value: *m.v}
 				m.taken, m.link = &k.ev, &k.link
 			}
 			l := m.link

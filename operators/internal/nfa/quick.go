@@ -13,6 +13,8 @@ type quick struct {
 	asks []uint16
 	// inert are, by what the conditions say, the nodes at which nothing changes.
 	inert []uint64
+	// ends are, by the same, the nodes at which a partial match ends and gives nothing.
+	ends []uint64
 	// fates are, by the same, what becomes of an event at the most.
 	fates []Fate
 }
@@ -49,12 +51,16 @@ func (p *Program[T]) quicken() *quick {
 			return nil
 		}
 	}
-	q := &quick{asks: make([]uint16, len(p.nodes)), inert: make([]uint64, 1<<len(p.leaves)), fates: make([]Fate, 1<<len(p.leaves))}
+	q := &quick{asks: make([]uint16, len(p.nodes)), inert: make([]uint64, 1<<len(p.leaves)), ends: make([]uint64, 1<<len(p.leaves)), fates: make([]Fate, 1<<len(p.leaves))}
 	for n := range p.nodes {
 		q.asks[n] = p.asksAt(int32(n))
 		for said := range q.inert {
-			if p.inertAt(int32(n), uint16(said)) {
+			inert, ends := p.at(int32(n), uint16(said))
+			if inert {
 				q.inert[said] |= 1 << n
+			}
+			if ends {
+				q.ends[said] |= 1 << n
 			}
 		}
 	}
@@ -123,8 +129,8 @@ func (p *Program[T]) said(e int32, said uint16) bool {
 	return true
 }
 
-// inertAt tells whether a partial match at a node stays what it is, with what the conditions say of an event: follow and step for it.
-func (p *Program[T]) inertAt(n int32, said uint16) bool {
+// at tells whether a partial match at a node stays what it is, or ends, with what the conditions say of an event: follow and step for it.
+func (p *Program[T]) at(n int32, said uint16) (inert, ends bool) {
 	begins := p.nodes[n].kind == begin
 	takes, skips, elsewhere := 0, 0, false
 	stack := []int32{n}
@@ -149,9 +155,9 @@ func (p *Program[T]) inertAt(n int32, said uint16) bool {
 		}
 	}
 	if begins {
-		return takes == 0
+		return takes == 0, false
 	}
-	return takes == 0 && skips == 1 && !elsewhere
+	return takes == 0 && skips == 1 && !elsewhere, takes == 0 && skips == 0
 }
 
 // inert are the nodes at which the event in work changes nothing.
@@ -215,6 +221,22 @@ func (m *Machine[T]) Begins(said Said) bool {
 // Changes tells whether an event changes anything for a key.
 func (m *Machine[T]) Changes(s *Still, at flow.Timestamp, said Said) bool {
 	return s.due <= at && s.due != flow.EndOfTime || s.nodes&^m.quick.inert[said] != 0 || m.Begins(said)
+}
+
+// Ends tells whether an event ends all that a key has, and gives nothing.
+func (m *Machine[T]) Ends(s *Still, at flow.Timestamp, said Said) bool {
+	return (s.due > at || s.due == flow.EndOfTime) && s.nodes&^m.quick.ends[said] == 0 && !m.Begins(said)
+}
+
+// End makes a run empty, if none of its matches is done and waits. It returns how many partial matches there were.
+func (r *Run[T]) End() (n int, ok bool) {
+	if len(r.done) > 0 {
+		return 0, false
+	}
+	n = len(r.parts)
+	clear(r.parts)
+	r.parts = r.parts[:0]
+	return n, true
 }
 
 // still tells at which nodes the event in work changes nothing, and whether those are all at which a key has something.
