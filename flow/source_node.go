@@ -106,8 +106,11 @@ func (s *sourceImpl[T]) newPartition(u *unit, sub *subscriber, p Partition) *par
 
 // silent tells the partition's task how long its source has had nothing.
 func (p *partition) silent(u *unit, now time.Time) {
-	since := p.idleSince.Load()
-	if since == 0 || p.given.Load() != p.t.doneRecords.Load() {
+	if p.given.Load() != p.t.doneRecords.Load() {
+		return
+	}
+	since := p.idleSince.Load() // behind what sourceBatch.run has written there
+	if since == 0 {
 		return
 	}
 	d := now.UnixNano() - since
@@ -216,6 +219,9 @@ func (b *sourceBatch[T]) run(t *task) {
 	t.dead = append(t.dead, b.rejects...)
 	in.part.pos = b.upTo
 	in.part.records += b.d.n
+	if since := in.part.idleSince.Load(); since != 0 && b.d.n > 0 { // silence begins behind the last record
+		in.part.idleSince.CompareAndSwap(since, in.u.t.cfg.clock.Now().UnixNano())
+	}
 	t.doneRecords.Add(b.d.n)
 	if cap(b.recs) >= MaxBatch {
 		select {
