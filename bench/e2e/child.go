@@ -44,13 +44,18 @@ func Child(ctx context.Context, dir string, keys int64, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	select { // a partition that is ready is about to be read
+	case <-c.reads:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	if from := c.from.Load(); from > 0 {
 		c.say(said{What: saidRestored, At: from})
 	}
 	select {
 	case <-c.ended:
 	case <-c.two:
-		if err := r.Epoch(ctx); err != nil {
+		if err := errors.Join(r.Idle(ctx), r.Epoch(ctx)); err != nil { // what was emitted may still be on its way
 			return err
 		}
 		c.say(said{What: saidCommitted, At: 2 * keys})
@@ -83,6 +88,7 @@ type child struct {
 	from       atomic.Int64 // where reading began
 	first      atomic.Bool
 	two, ended chan struct{}
+	reads      chan struct{} // closed once from is there
 	failed     error
 
 	devices, wrong int64
@@ -98,7 +104,7 @@ func (c *child) say(s said) {
 
 func (c *child) Partitions() int { return 1 }
 func (c *child) Open(context.Context, flow.SourceRuntime) error {
-	c.two, c.ended = make(chan struct{}), make(chan struct{})
+	c.two, c.ended, c.reads = make(chan struct{}), make(chan struct{}), make(chan struct{})
 	return nil
 }
 func (c *child) Commit(context.Context, flow.Partition, flow.Position) error { return nil }
@@ -108,6 +114,7 @@ func (c *child) Run(_ context.Context, a flow.Assign) error                  { r
 
 func (c *child) Read(ctx context.Context, _ flow.Partition, from flow.Position, in *flow.Intake[record]) error {
 	c.from.Store(from.Offset)
+	close(c.reads)
 	const begin = 1_700_000_040_000 // of a minute
 	for i := from.Offset; i < rounds*c.keys; {
 		b := in.Buffer()

@@ -188,7 +188,7 @@ func (p *pathLog) topology(ch *clickhouse.Conn, m *harness.Meter, done func([]in
 		agg.To(func(s *stats) *int64 { return &s.Count }, agg.Count(temperature)),
 		agg.To(func(s *stats) *int64 { return &s.Numbers }, agg.Sum(func(r jobs.Reading) int64 { return r.Seq - firstSeq })),
 	))
-	flow.To(minutes, "minutes", watch(clickhouse.Sink(ch, tableMinutes, toMinuteRow, clickhouse.Version("version")),
+	flow.To(minutes, "minutes", harness.Watch(clickhouse.Sink(ch, tableMinutes, toMinuteRow, clickhouse.Version("version")),
 		func(w *window.Result[string, stats]) int64 { return w.Value.Count }, done))
 	return t
 }

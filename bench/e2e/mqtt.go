@@ -184,14 +184,14 @@ func (p *mqttPath) topology(c codec.Codec[iot.Reading], ch *clickhouse.Conn, m *
 	clean := iot.Clean(iot.Accepted(raw, "accepted"), "clean", iot.Sites(), cfg.Time)
 	fresh := iot.Fresh(clean, "per-minute/dedup", cfg.Dedup)
 	minutes := iot.PerMinute(fresh, "per-minute/window", cfg.Time)
-	flow.To(fresh.Unkeyed(), "readings", watch(clickhouse.Sink(ch, tableReadings, toReading), func(p *iot.Placed) int64 {
+	flow.To(fresh.Unkeyed(), "readings", harness.Watch(clickhouse.Sink(ch, tableReadings, toReading), func(p *iot.Placed) int64 {
 		if p.DeviceID == closing {
 			return -1
 		}
 		return p.Seq - firstSeq
 	}, func(notes []int64) { done(tableReadings, notes) }))
 	version := clickhouse.Version("version")
-	flow.To(minutes, "device-minute", watch(clickhouse.Sink(ch, iot.TableMinutes, toMinute, version), func(w *window.Result[string, iot.Minute]) int64 {
+	flow.To(minutes, "device-minute", harness.Watch(clickhouse.Sink(ch, iot.TableMinutes, toMinute, version), func(w *window.Result[string, iot.Minute]) int64 {
 		return w.Value.Count
 	}, func(notes []int64) { done(iot.TableMinutes, notes) }))
 	flow.To(minutes.Late(), "late", clickhouse.Sink(ch, iot.TableLate, func(l flow.Late[iot.Placed]) iot.EventRow {

@@ -14,6 +14,7 @@ import (
 	"github.com/millrace-stream/millrace/flow/codec/fields"
 	"github.com/millrace-stream/millrace/flow/codec/protobuf"
 	"github.com/millrace-stream/millrace/operators"
+	"github.com/millrace-stream/millrace/sinks/clickhouse"
 )
 
 // parts are scenarios of what stands between operators: exchanges, lookups, codecs, the router.
@@ -34,6 +35,7 @@ func parts() []harness.Scenario {
 		payloadScenario("json-decode-known", "JSON of six fields by the codec for known fields", jobs.ReadingCodec()),
 		payloadScenario("json-decode-alias", "JSON of six fields by the codec for known fields, texts pointing into the payload", jobs.ReadingCodec(fields.Alias())),
 		protobufDecode(),
+		columns(),
 	}
 	for _, size := range []int{1, 64, 256} {
 		all = append(all, routerHop(size))
@@ -107,6 +109,25 @@ func numberOf(seq int64) (int64, error) {
 		return 0, fmt.Errorf("a payload was not decoded: its number is %d", seq)
 	}
 	return seq - firstSeq, nil
+}
+
+// columns writes events as rows of four columns into inserts that go nowhere.
+func columns() harness.Scenario {
+	return harness.Func("micro/clickhouse-encode", "ClickHouse columns (String, DateTime64, Float64, Int64), blocks and LZ4, without a server",
+		func(ctx context.Context, l *harness.Load, m *harness.Meter) error {
+			m.EachOnce()
+			type row struct {
+				Device      string    `ch:"device"`
+				At          time.Time `ch:"ts,DateTime64(3, 'UTC')"`
+				Temperature float64   `ch:"temperature"`
+				Seq         int64     `ch:"seq"`
+			}
+			out := clickhouse.Discard(clickhouse.Config{}, func(e event) row { return row{e.Device, e.Time(), e.Temperature, e.Seq} })
+			t := topology(m)
+			flow.To(flow.From(t, "events", harness.From(l, workload.New(workload.B10k()).Fill)), "out",
+				harness.Watch(out, func(e *event) int64 { return e.Seq }, func(seqs []int64) { m.Done(seqs...) }))
+			return t.Run(ctx)
+		})
 }
 
 // protobufDecode takes payloads out of a pool, as job F does; they are not changed.

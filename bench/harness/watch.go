@@ -1,4 +1,4 @@
-package e2e
+package harness
 
 import (
 	"context"
@@ -7,9 +7,9 @@ import (
 	"github.com/millrace-stream/millrace/flow"
 )
 
-// watch is a sink that tells what has become durable: note makes a number of each record, and done gets the numbers of those whose rows the
-// server has confirmed.
-func watch[T any](s flow.Sink[T], note func(*T) int64, done func([]int64)) flow.Sink[T] {
+// Watch is a sink that tells what has become durable: note makes a number of each record, and done gets the numbers of those whose blocks the
+// sink has delivered, in calls one after the other. Meter.Done of the numbers of events is such a done.
+func Watch[T any](s flow.Sink[T], note func(*T) int64, done func([]int64)) flow.Sink[T] {
 	return &watched[T]{Sink: s, note: note, done: done, of: map[flow.Block][]int64{}}
 }
 
