@@ -488,11 +488,11 @@ func steps[T any](m nfa.Match[T], names []string) (s []cep.Events[T]) {
 			if s[i].Step != names[stage] {
 				continue
 			}
-			if v := s[i].Values; i < len(s)-1 {
-				s[i].Values = append(v, e.Value) // which has its own place from now on
+			if i < len(s)-1 {
+				s[i].Values = append(s[i].Values, e.Value) // which have their own place from now on
 			} else {
 				all = append(all, e.Value)
-				s[i].Values = all[len(all)-1-len(v) : len(all) : len(all)]
+				s[i].Values = all[len(all)-1-len(s[i].Values) : len(all) : len(all)]
 			}
 			return
 		}

@@ -22,18 +22,18 @@ type quick struct {
 // Said is what the conditions of a program say of an event, a bit for each.
 type Said uint16
 
-// Unsaid: the conditions were not asked yet.
+// Unsaid says that the conditions were not asked yet.
 const Unsaid Said = 1 << 15
 
 // Fate is what becomes of an event at the most, whatever a key has.
 type Fate uint8
 
 const (
-	// Passed: it changes nothing.
+	// Passed changes nothing.
 	Passed Fate = iota
-	// Seen: it may end partial matches, and is taken by none.
+	// Seen may end partial matches, and is taken by none.
 	Seen
-	// Kept: it may be taken.
+	// Kept may be taken.
 	Kept
 )
 
