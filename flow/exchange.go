@@ -58,9 +58,14 @@ type keyedEntry[K comparable, T any] struct {
 	keys   []K
 	hashes []uint64
 	slots  []Slot
+	found  []Slot // of those that need their keys
 	next   keyedReceiver[T]
 	t      *task
 	nt     *nodeTask // of the node above the KeyBy, for errors of its key function
+	// screen is next where that can do without most keys, nil else.
+	screen screenReceiver[T]
+	notes  []Note
+	places []int32 // of those that need their keys
 }
 
 // entry makes the edge's end within a task, and what stands behind it.
@@ -78,13 +83,22 @@ func keyTableOf[K comparable](b *builder, code *keyBytes[K]) *keyTable[K] {
 }
 
 func newKeyedEntry[K comparable, T any](b *builder, tab *keyTable[K], key func(T) K, blame *node, next keyedReceiver[T]) *keyedEntry[K, T] {
-	return &keyedEntry[K, T]{
+	k := &keyedEntry[K, T]{
 		key: key, code: tab.code, tab: tab, t: b.t, nt: newNodeTask(b, blame),
 		keys: make([]K, MaxBatch), slots: make([]Slot, MaxBatch), next: next,
 	}
+	if r, ok := next.(screenReceiver[T]); ok && r.screens() {
+		k.screen, k.notes = r, make([]Note, MaxBatch)
+		k.places, k.found = make([]int32, 0, MaxBatch), make([]Slot, MaxBatch)
+	}
+	return k
 }
 
 func (k *keyedEntry[K, T]) push(batch []Record[T]) {
+	if k.screen != nil {
+		k.pushScreened(nil, batch)
+		return
+	}
 	for len(batch) > 0 && k.t.err == nil {
 		n := min(len(batch), MaxBatch)
 		ok, err := keysOf(k.key, batch[:n], k.keys)
@@ -94,6 +108,83 @@ func (k *keyedEntry[K, T]) push(batch []Record[T]) {
 			batch = batch[1:]
 		}
 	}
+}
+
+// screenReceiver is a keyedReceiver that may do without most keys.
+type screenReceiver[T any] interface {
+	keyedReceiver[T]
+	screens() bool
+	// screen writes notes up to a record that fails.
+	screen(batch []Record[T], notes []Note) (n int, err error)
+	pushScreened(keys []Slot, notes []Note, batch []Record[T])
+	fate(err error, letter func() DeadLetter) (again bool)
+}
+
+// pushScreened is push, or pushHashed where the hashes are known, for the keys that are needed.
+func (k *keyedEntry[K, T]) pushScreened(hashes []uint64, batch []Record[T]) {
+	for len(batch) > 0 && k.t.err == nil {
+		part, notes := batch[:min(len(batch), MaxBatch)], k.notes
+		fate := k.screen.fate
+		n, err := k.screen.screen(part, notes)
+		k.places = k.places[:0]
+		for i, note := range notes[:n] {
+			if note&NeedsKey != 0 {
+				k.places = append(k.places, int32(i))
+			}
+		}
+		if len(k.places) > 0 {
+			had, bad := keysAt(k.key, part, k.places, k.keys)
+			if bad != nil {
+				n, err, fate = int(k.places[had]), bad, k.nt.fate
+				k.places = k.places[:had]
+			}
+			k.find(hashes)
+		}
+		if n > 0 {
+			k.screen.pushScreened(k.slots[:n], notes[:n], part[:n])
+		}
+		if err != nil && !fate(err, letterOf(&part[n])) {
+			n++
+		}
+		batch = batch[n:]
+		if hashes != nil {
+			hashes = hashes[n:]
+		}
+	}
+}
+
+// find looks up the keys of the records that need them, and puts their slots at the records' places.
+func (k *keyedEntry[K, T]) find(known []uint64) {
+	keys := k.keys[:len(k.places)]
+	if cap(k.hashes) < len(keys) {
+		k.hashes = make([]uint64, MaxBatch)
+	}
+	hashes := k.hashes[:len(keys)]
+	if known != nil {
+		for j, i := range k.places {
+			hashes[j] = known[i]
+		}
+	} else {
+		k.code.hashAll(keys, hashes)
+	}
+	slots := k.found[:len(keys)]
+	k.tab.lookup(keys, hashes, slots)
+	for j, i := range k.places {
+		k.slots[i] = slots[j]
+	}
+}
+
+// keysAt is keysOf for the records at some places.
+func keysAt[K comparable, T any](key func(T) K, batch []Record[T], places []int32, keys []K) (n int, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = panicError(p)
+		}
+	}()
+	for n = range places {
+		keys[n] = key(batch[places[n]].Value)
+	}
+	return len(places), nil
 }
 
 // keysOf fills keys until the user's function panics: that is the error of record n.
@@ -130,6 +221,15 @@ func (k *keyedEntry[K, T]) fill(batch []Record[T]) []K {
 	return keys
 }
 
+// pushSent takes records whose keys were hashed before.
+func (k *keyedEntry[K, T]) pushSent(hashes []uint64, batch []Record[T]) {
+	if k.screen != nil {
+		k.pushScreened(hashes, batch)
+		return
+	}
+	k.pushHashed(hashes, k.fill(batch), batch)
+}
+
 func (k *keyedEntry[K, T]) pushHashed(hashes []uint64, keys []K, batch []Record[T]) {
 	slots := k.slots[:len(keys)]
 	k.tab.lookup(keys, hashes, slots)
@@ -163,13 +263,13 @@ func (b *exchangeBatch[K, T]) run(*task) {
 	from := 0
 	for _, pm := range b.marks {
 		if pm.at > from {
-			e.pushHashed(b.hashes[from:pm.at], e.fill(b.recs[from:pm.at]), b.recs[from:pm.at])
+			e.pushSent(b.hashes[from:pm.at], b.recs[from:pm.at])
 			from = pm.at
 		}
 		b.w.gate.valve.take(b.in, pm.m, e.mark)
 	}
 	if n := len(b.recs); n > from {
-		e.pushHashed(b.hashes[from:n], e.fill(b.recs[from:n]), b.recs[from:n])
+		e.pushSent(b.hashes[from:n], b.recs[from:n])
 	}
 	clear(b.recs)
 	b.recs, b.hashes, b.marks = b.recs[:0], b.hashes[:0], b.marks[:0]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 )
 
 // KeyGroups is the number of groups that keys are hashed into. State is stored by group, and a task owns a run of groups.
@@ -187,6 +188,8 @@ type keyedStage[K comparable, In, Out any] struct {
 	*nodeTask
 	op    KeyedOperator[K, In, Out]
 	batch KeyedBatchOperator[K, In, Out]
+	scr   KeyedScreen[In, Out]
+	notes []Note // of the records in work, nil where they were not screened
 	wmh   WatermarkHandler[Out]
 	steps WatermarkStepper[Out]
 	pacer StepPacer
@@ -206,6 +209,7 @@ func newKeyedStage[K comparable, In, Out any](b *builder, n *node, op KeyedOpera
 	s := &keyedStage[K, In, Out]{nodeTask: newNodeTask(b, n), op: op, tab: keys, next: p.build(b)}
 	s.keys = keys
 	s.batch, _ = op.(KeyedBatchOperator[K, In, Out])
+	s.scr, _ = op.(KeyedScreen[In, Out])
 	s.wmh, _ = op.(WatermarkHandler[Out])
 	s.stepwise(op)
 	s.th, _ = op.(TimerHandler[K, Out])
@@ -213,6 +217,32 @@ func newKeyedStage[K comparable, In, Out any](b *builder, n *node, op KeyedOpera
 	s.out.buf = make([]Record[Out], 0, 64)
 	s.open(op)
 	return s
+}
+
+// screens implements screenReceiver.
+func (s *keyedStage[K, In, Out]) screens() bool { return s.scr != nil && s.scr.Screens() }
+
+// screen implements screenReceiver.
+func (s *keyedStage[K, In, Out]) screen(in []Record[In], notes []Note) (n int, err error) {
+	notes = notes[:len(in)]
+	for i := range notes {
+		notes[i] = unscreened
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			n, err = slices.Index(notes, unscreened), panicError(p)
+			s.stats.in.Add(1)
+		}
+	}()
+	s.scr.Screen(in, notes)
+	return len(in), nil
+}
+
+// pushScreened implements screenReceiver.
+func (s *keyedStage[K, In, Out]) pushScreened(keys []Slot, notes []Note, in []Record[In]) {
+	s.notes = notes
+	s.pushKeyed(keys, in)
+	s.notes = nil
 }
 
 func (s *keyedStage[K, In, Out]) pushKeyed(keys []Slot, in []Record[In]) {
@@ -249,7 +279,14 @@ func (s *keyedStage[K, In, Out]) run(keys []Slot, in []Record[In]) (n int, err e
 			s.out.truncate(before)
 		}
 	}()
-	if s.batch != nil {
+	switch {
+	case s.notes != nil:
+		n, err = s.scr.ProcessScreened(s.t.ctx, keys, s.notes[len(s.notes)-len(in):], in, &s.out)
+		if err == nil {
+			n = len(in)
+		}
+		return n, err
+	case s.batch != nil:
 		n, err = s.batch.ProcessBatch(s.t.ctx, keys, in, &s.out)
 		if err == nil {
 			n = len(in)

@@ -38,6 +38,29 @@ type KeyedBatchOperator[K comparable, In, Out any] interface {
 	ProcessBatch(ctx context.Context, keys []Slot, in []Record[In], out *Output[Out]) (n int, err error)
 }
 
+// KeyedScreen is an optional fast path of a KeyedOperator most of whose records concern no key: they are not looked up, nor are their keys
+// asked for. It is used where the operator alone stands behind its KeyBy; elsewhere KeyedBatchOperator is, which it must be too.
+//
+// Screen sets notes[i] for in[i], in order, to bits of its own below 24, and to NeedsKey besides where the record has to have its slot. It may change no
+// state: a record that it panics at is dealt with like any that fails. ProcessScreened follows with the same records and notes, in one or several
+// calls, as ProcessBatch does; keys[i] has no meaning where NeedsKey is not set.
+type KeyedScreen[In, Out any] interface {
+	// Screens tells, before Open, whether this instance is to be asked at all.
+	Screens() bool
+	Screen(in []Record[In], notes []Note)
+	ProcessScreened(ctx context.Context, keys []Slot, notes []Note, in []Record[In], out *Output[Out]) (n int, err error)
+}
+
+// Note is what a KeyedScreen says of a record.
+type Note uint32
+
+const (
+	// NeedsKey asks for the slot of a record's key.
+	NeedsKey Note = 1 << 31
+	// unscreened is a note not written yet.
+	unscreened Note = 1 << 30
+)
+
 // Opener is called once per task before the first record. State is opened here, and is then as the last committed epoch left it.
 type Opener interface {
 	Open(ctx context.Context, rt Runtime) error

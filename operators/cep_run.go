@@ -136,31 +136,81 @@ func (p *patterns[K, T, R]) openLane(l *lane[T]) {
 	}
 }
 
-// ProcessBatch implements flow.KeyedBatchOperator.
-func (p *patterns[K, T, R]) ProcessBatch(_ context.Context, keys []flow.Slot, in []flow.Record[T], _ *flow.Output[R]) (n int, err error) {
+// What is noted of an event when it comes: what conditions say of it in the low bits, and what becomes of it.
+const (
+	noteKept = 1 << (16 + iota)
+	noteLate
+	notePassed flow.Note = 0
+)
+
+// note asks the conditions of an event, where that can be done ahead.
+func (p *patterns[K, T, R]) note(r *flow.Record[T]) flow.Note {
+	if r.Time <= p.wm {
+		return noteLate
+	}
+	if p.ahead == nil {
+		return flow.NeedsKey | noteKept | flow.Note(nfa.Unsaid)
+	}
+	switch said, fate := p.ahead.Say(&r.Value); fate {
+	case nfa.Passed:
+		return notePassed
+	case nfa.Kept:
+		return flow.NeedsKey | noteKept | flow.Note(said)
+	default:
+		return flow.NeedsKey | flow.Note(said)
+	}
+}
+
+// Screens implements flow.KeyedScreen.
+func (p *patterns[K, T, R]) Screens() bool { return p.ahead != nil }
+
+// Screen implements flow.KeyedScreen.
+func (p *patterns[K, T, R]) Screen(in []flow.Record[T], notes []flow.Note) {
+	for i := range in {
+		notes[i] = p.note(&in[i])
+	}
+}
+
+// ProcessScreened implements flow.KeyedScreen.
+func (p *patterns[K, T, R]) ProcessScreened(_ context.Context, keys []flow.Slot, notes []flow.Note, in []flow.Record[T], _ *flow.Output[R]) (n int, err error) {
 	for ; n < len(in); n++ {
-		r := &in[n]
-		said, fate := nfa.Unsaid, nfa.Kept
-		if p.ahead != nil && r.Time > p.wm {
-			if said, fate = p.ahead.Say(&r.Value); fate == nfa.Passed {
-				p.events.pass(keys[n], r.Time)
-				continue
-			}
+		if notes[n] == notePassed {
+			continue
 		}
-		switch {
-		case r.Time == flow.None:
-			p.refuse(keys[n], r, "late", "it has no time")
-		case r.Time <= p.wm:
-			p.refuse(keys[n], r, "late", "the watermark has reached its time, and what comes before it in order of time is decided")
-		case p.events.n >= p.cfg.Waiting:
-			p.refuse(keys[n], r, "over_limit", fmt.Sprintf("%d events wait for the watermark already (cep.MaxWaiting)", p.cfg.Waiting))
-		default:
-			if err := p.events.add(keys[n], r.Time, &r.Value, said, fate == nfa.Kept); err != nil {
-				return n, err
-			}
+		if err := p.receive(keys[n], notes[n], &in[n]); err != nil {
+			return n, err
 		}
 	}
 	return n, nil
+}
+
+// ProcessBatch implements flow.KeyedBatchOperator.
+func (p *patterns[K, T, R]) ProcessBatch(_ context.Context, keys []flow.Slot, in []flow.Record[T], _ *flow.Output[R]) (n int, err error) {
+	for ; n < len(in); n++ {
+		note := p.note(&in[n])
+		if note == notePassed {
+			continue
+		}
+		if err := p.receive(keys[n], note, &in[n]); err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// receive takes an event that may matter.
+func (p *patterns[K, T, R]) receive(key flow.Slot, note flow.Note, r *flow.Record[T]) error {
+	switch {
+	case r.Time == flow.None:
+		p.refuse(key, r, "late", "it has no time")
+	case note&noteLate != 0:
+		p.refuse(key, r, "late", "the watermark has reached its time, and what comes before it in order of time is decided")
+	case p.events.n >= p.cfg.Waiting:
+		p.refuse(key, r, "over_limit", fmt.Sprintf("%d events wait for the watermark already (cep.MaxWaiting)", p.cfg.Waiting))
+	default:
+		return p.events.add(key, r.Time, &r.Value, nfa.Said(note), note&noteKept != 0)
+	}
+	return nil
 }
 
 // Process is the same for one record.

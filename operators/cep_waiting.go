@@ -26,8 +26,6 @@ type waitingRoom[T any] struct {
 	// next is when to look for keys to release, at the earliest; came are the events since the last look.
 	next flow.Timestamp
 	came int
-	// passed are the events that did not wait.
-	passed uint
 }
 
 const (
@@ -36,8 +34,6 @@ const (
 	silentFor = 10 * time.Second
 	// fewKeys may be looked through whenever it is time. More of them wait until as many events have come as make it worth while.
 	fewKeys = 4096
-	// passHolds: each so manieth event that does not wait holds its key.
-	passHolds = 4
 )
 
 // turn is an event that waits.
@@ -92,13 +88,6 @@ func (w *waitingRoom[T]) add(key flow.Slot, at flow.Timestamp, v *T, said nfa.Sa
 	}
 	w.put(b, turn{at: at, key: key, said: said}, v)
 	return nil
-}
-
-// pass notes an event of a key that need not wait. Only some of them hold the key, which saves it a new slot now and then, and no more.
-func (w *waitingRoom[T]) pass(key flow.Slot, at flow.Timestamp) {
-	if w.passed++; w.passed%passHolds == 0 {
-		w.hold(key, w.log.bucket(at).number)
-	}
 }
 
 func (w *waitingRoom[T]) put(b *bucket, e turn, v *T) {
