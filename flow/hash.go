@@ -123,11 +123,11 @@ func bytesOf[K comparable]() *keyBytes[K] {
 			hashAll: func(keys []K, hashes []uint64) {
 				var b [8]byte
 				for i := range keys {
-					binary.LittleEndian.PutUint64(b[:], word(&keys[i]))
+					binary.LittleEndian.PutUint64(b[:], word(keys[i]))
 					hashes[i] = xxhash.Sum64(b[:])
 				}
 			},
-			append: func(b []byte, k K) []byte { return binary.LittleEndian.AppendUint64(b, word(&k)) },
+			append: func(b []byte, k K) []byte { return binary.LittleEndian.AppendUint64(b, word(k)) },
 			decode: func(b []byte) (k K, ok bool) {
 				if len(b) != 8 {
 					return k, false
@@ -175,11 +175,11 @@ func bytesOf[K comparable]() *keyBytes[K] {
 }
 
 // wordOf returns how a number of K's kind becomes a word and back: integers sign-extended, floats their bits (-0 as +0).
-func wordOf[K comparable](typ reflect.Type) (word func(*K) uint64, from func(uint64, *K)) {
+func wordOf[K comparable](typ reflect.Type) (word func(K) uint64, from func(uint64, *K)) {
 	switch typ.Kind() {
 	case reflect.Bool:
-		return func(k *K) uint64 {
-				if *(*bool)(unsafe.Pointer(k)) {
+		return func(k K) uint64 {
+				if *(*bool)(unsafe.Pointer(&k)) {
 					return 1
 				}
 				return 0
@@ -187,10 +187,10 @@ func wordOf[K comparable](typ reflect.Type) (word func(*K) uint64, from func(uin
 				*(*bool)(unsafe.Pointer(k)) = w != 0
 			}
 	case reflect.Float32:
-		return func(k *K) uint64 { return floatBits(float64(*(*float32)(unsafe.Pointer(k)))) },
+		return func(k K) uint64 { return floatBits(float64(*(*float32)(unsafe.Pointer(&k)))) },
 			func(w uint64, k *K) { *(*float32)(unsafe.Pointer(k)) = float32(math.Float64frombits(w)) }
 	case reflect.Float64:
-		return func(k *K) uint64 { return floatBits(*(*float64)(unsafe.Pointer(k))) },
+		return func(k K) uint64 { return floatBits(*(*float64)(unsafe.Pointer(&k))) },
 			func(w uint64, k *K) { *(*float64)(unsafe.Pointer(k)) = math.Float64frombits(w) }
 	case reflect.Int8:
 		return intWord[K, int8]()
@@ -208,8 +208,8 @@ func wordOf[K comparable](typ reflect.Type) (word func(*K) uint64, from func(uin
 	return intWord[K, uint64]()
 }
 
-func intWord[K comparable, I int8 | int16 | int32 | uint8 | uint16 | uint32 | uint64]() (func(*K) uint64, func(uint64, *K)) {
-	return func(k *K) uint64 { return uint64(*(*I)(unsafe.Pointer(k))) },
+func intWord[K comparable, I int8 | int16 | int32 | uint8 | uint16 | uint32 | uint64]() (func(K) uint64, func(uint64, *K)) {
+	return func(k K) uint64 { return uint64(*(*I)(unsafe.Pointer(&k))) },
 		func(w uint64, k *K) { *(*I)(unsafe.Pointer(k)) = I(w) }
 }
 

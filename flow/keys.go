@@ -24,7 +24,7 @@ type keyTable[K comparable] struct {
 	pages  []pageInfo
 	groups [KeyGroups][]uint32 // pages of a group
 	free   [KeyGroups][]Slot
-	// loose are slots that nobody may hold, looked through at each sweep.
+	// loose are slots that nobody may hold, looked through when they are many.
 	loose []Slot
 	seed  uint64
 	// scope is the number of the partition that owns all keys, -1 where keys are stored by their group.
@@ -183,8 +183,14 @@ func (t *keyTable[K]) grow() {
 	}
 }
 
-// sweep frees the slots that nobody holds. It is called between batches only, since operators may use slots within one.
+// keepLoose is how many slots that nobody holds may stay: keys that come again soon are then found where they were.
+const keepLoose = 1 << 14
+
+// sweep frees the slots that nobody holds, where they are many. It is called between batches only, since operators may use slots within one.
 func (t *keyTable[K]) sweep() {
+	if len(t.loose) <= max(keepLoose, t.used/4) {
+		return
+	}
 	var zero K
 	for _, s := range t.loose {
 		if t.refs[s] != 0 || t.live[s/PageSize]>>(s%PageSize)&1 == 0 {

@@ -19,7 +19,7 @@ type Set[ID comparable] struct {
 	s       *nodeState
 	nt      *nodeTask
 	code    *keyBytes[ID]
-	prints  func(Slot) [2]uint64
+	prints  func([]Slot, [][2]uint64)
 	groupOf func(Slot) uint16
 	space   byte
 	ttl     Timestamp
@@ -30,6 +30,7 @@ type Set[ID comparable] struct {
 	buf     []byte
 	evicted bool
 	hold    [][2]uint64
+	touched uint64 // so that touching is not optimized away
 }
 
 type setDrop struct {
@@ -37,17 +38,19 @@ type setDrop struct {
 	evicted bool
 }
 
+// setGen is a hash table whose tags, the low halves of fingerprints, lie by themselves: they say nearly always whether an id is there. A place is free
+// where its tag is 0: real ones are moved off it.
 type setGen struct {
 	number int64
-	tab    []setEntry
+	tags   []uint64
+	rest   []setRest
 	mask   uint64
 	n      int
 }
 
-// setEntry is free where until is 0: real ones are moved off it.
-type setEntry struct {
-	lo, hi uint64
-	until  Timestamp
+type setRest struct {
+	hi    uint64
+	until Timestamp
 }
 
 const setChunkEntry = 26
@@ -56,7 +59,7 @@ const setChunkEntry = 26
 func OpenSet[ID comparable](rt Runtime, name string, s *Set[ID], ttl time.Duration) error {
 	st := rt.n.state()
 	k, ok := st.keys.(interface {
-		printOf(Slot) [2]uint64
+		printsOf([]Slot, [][2]uint64)
 		groupOf(Slot) uint16
 	})
 	if !ok {
@@ -73,7 +76,7 @@ func OpenSet[ID comparable](rt Runtime, name string, s *Set[ID], ttl time.Durati
 	if s.MaxEntries <= 0 {
 		s.MaxEntries = DefaultMaxEntries
 	}
-	s.s, s.nt, s.prints, s.groupOf, s.ttl = st, rt.n, k.printOf, k.groupOf, Timestamp(ttl)
+	s.s, s.nt, s.prints, s.groupOf, s.ttl = st, rt.n, k.printsOf, k.groupOf, Timestamp(ttl)
 	s.chunks = map[int64][]byte{}
 	s.space = st.nextSpace("set", name, fmt.Sprintf("%s/%d", s.code.id, ttl), s)
 	return st.scan(s.space, func(rest, v []byte) error {
@@ -88,19 +91,28 @@ func OpenSet[ID comparable](rt Runtime, name string, s *Set[ID], ttl time.Durati
 			}
 			lo, hi := binary.LittleEndian.Uint64(v[2:]), binary.LittleEndian.Uint64(v[10:])
 			until := Timestamp(binary.LittleEndian.Uint64(v[18:]))
-			if e := g.find(lo, hi); e != nil {
-				e.until = max(e.until, until)
-				continue
+			if lo == 0 {
+				lo = 1
 			}
-			g.add(lo, hi, until)
-			s.n++
+			if e := g.find(lo, hi); e != nil {
+				until = max(until, e.until)
+			}
+			if g.put(lo, hi, until) {
+				s.n++
+			}
 		}
 		return nil
 	})
 }
 
-func (k *Keys[K]) printOf(s Slot) [2]uint64 { return k.t.prints[s] }
-func (k *Keys[K]) groupOf(s Slot) uint16    { return k.t.pages[s.Page()].group }
+// printsOf fills prints with those of keys.
+func (k *Keys[K]) printsOf(keys []Slot, prints [][2]uint64) {
+	for i, s := range keys {
+		prints[i] = k.t.prints[s]
+	}
+}
+
+func (k *Keys[K]) groupOf(s Slot) uint16 { return k.t.pages[s.Page()].group }
 
 // Len is the number of ids.
 func (s *Set[ID]) Len() int { return s.n }
@@ -113,15 +125,43 @@ func AddToSet[ID comparable, T any](s *Set[ID], keys []Slot, ids []ID, in []Reco
 	}
 	fp := s.hold[:len(ids)]
 	b := s.buf
+	s.prints(keys[:len(ids)], fp)
 	for i := range ids {
 		b = s.code.append(b[:0], ids[i])
-		fp[i] = print128(b, s.prints(keys[i]))
+		fp[i] = print128(b, fp[i])
+		if fp[i][0] == 0 {
+			fp[i][0] = 1
+		}
 	}
 	s.buf = b
+	s.touch(fp)
 	for i := range fp {
 		seen[i] = s.add(fp[i], keys[i], in[i].Time, wm)
 	}
 }
+
+// touch reads the first place of each fingerprint in each generation, so that the cache misses overlap.
+func (s *Set[ID]) touch(fp [][2]uint64) {
+	for n, g := range s.gens {
+		if len(g.tags) < touchFrom {
+			continue
+		}
+		tags, rest, mask, sum := g.tags, g.rest, g.mask, uint64(0)
+		if n < len(s.gens)-1 {
+			for i := range fp {
+				sum |= tags[fp[i][0]&mask]
+			}
+		} else { // most are put there
+			for i := range fp {
+				sum |= tags[fp[i][0]&mask] | rest[fp[i][0]&mask].hi
+			}
+		}
+		s.touched |= sum
+	}
+}
+
+// touchFrom is how many places a generation has that does not lie in the nearest caches.
+const touchFrom = 1 << 15
 
 // HasKeyBytes tells whether K can be a key or an id without a KeyCodec: strings, numbers, bool, byte arrays, struct{}.
 func HasKeyBytes[K comparable]() bool { return bytesOf[K]() != nil }
@@ -134,9 +174,6 @@ func (s *Set[ID]) add(fp [2]uint64, key Slot, t, wm Timestamp) bool {
 	until := now + s.ttl
 	if until < now {
 		until = EndOfTime
-	}
-	if until == 0 {
-		until = 1
 	}
 	for i := len(s.gens) - 1; i >= 0; i-- {
 		g := s.gens[i]
@@ -152,10 +189,7 @@ func (s *Set[ID]) add(fp [2]uint64, key Slot, t, wm Timestamp) bool {
 		}
 	}
 	g := s.gen(int64(until) / int64(s.ttl))
-	if e := g.find(fp[0], fp[1]); e != nil {
-		e.until = until
-	} else {
-		g.add(fp[0], fp[1], until)
+	if g.put(fp[0], fp[1], until) {
 		s.n++
 	}
 	if s.s.u.db != nil {
@@ -204,46 +238,66 @@ func (s *Set[ID]) gen(n int64) *setGen {
 	if i < len(s.gens) && s.gens[i].number == n {
 		return s.gens[i]
 	}
-	g := &setGen{number: n, tab: make([]setEntry, 64), mask: 63}
+	size := 64
+	if i > 0 { // it will hold about as many as the one before
+		size = min(len(s.gens[i-1].tags), 1<<20)
+	}
+	g := &setGen{number: n, tags: make([]uint64, size), rest: make([]setRest, size), mask: uint64(size - 1)}
 	s.gens = append(s.gens, nil)
 	copy(s.gens[i+1:], s.gens[i:])
 	s.gens[i] = g
 	return g
 }
 
-func (g *setGen) find(lo, hi uint64) *setEntry {
+func (g *setGen) find(lo, hi uint64) *setRest {
 	for p := lo & g.mask; ; p = (p + 1) & g.mask {
-		e := &g.tab[p]
-		if e.until == 0 {
+		switch g.tags[p] {
+		case 0:
 			return nil
-		}
-		if e.lo == lo && e.hi == hi {
-			return e
-		}
-	}
-}
-
-func (g *setGen) add(lo, hi uint64, until Timestamp) {
-	if (g.n+1)*3 > len(g.tab)*2 {
-		old := g.tab
-		g.tab = make([]setEntry, 2*len(old))
-		g.mask = uint64(len(g.tab) - 1)
-		for _, e := range old {
-			if e.until != 0 {
-				g.place(e)
+		case lo:
+			if e := &g.rest[p]; e.hi == hi {
+				return e
 			}
 		}
 	}
-	g.place(setEntry{lo, hi, until})
-	g.n++
 }
 
-func (g *setGen) place(e setEntry) {
-	p := e.lo & g.mask
-	for g.tab[p].until != 0 {
+// put makes an id last until a time, and tells whether it is new.
+func (g *setGen) put(lo, hi uint64, until Timestamp) bool {
+	p := lo & g.mask
+	for ; g.tags[p] != 0; p = (p + 1) & g.mask {
+		if g.tags[p] == lo && g.rest[p].hi == hi {
+			g.rest[p].until = until
+			return false
+		}
+	}
+	if (g.n+1)*3 > len(g.tags)*2 {
+		g.grow()
+		g.place(lo, setRest{hi, until})
+	} else {
+		g.tags[p], g.rest[p] = lo, setRest{hi, until}
+	}
+	g.n++
+	return true
+}
+
+func (g *setGen) grow() {
+	tags, rest := g.tags, g.rest
+	g.tags, g.rest = make([]uint64, 2*len(tags)), make([]setRest, 2*len(tags))
+	g.mask = uint64(len(g.tags) - 1)
+	for i, lo := range tags {
+		if lo != 0 {
+			g.place(lo, rest[i])
+		}
+	}
+}
+
+func (g *setGen) place(lo uint64, e setRest) {
+	p := lo & g.mask
+	for g.tags[p] != 0 {
 		p = (p + 1) & g.mask
 	}
-	g.tab[p] = e
+	g.tags[p], g.rest[p] = lo, e
 }
 
 func (s *Set[ID]) collect(w *changes) {
