@@ -130,8 +130,8 @@ func (p *patterns[K, T, R]) openLane(l *lane[T]) {
 		l.parts[i] = p.table.Part(l.id<<6 | int64(i))
 	}
 	for key := range l.runs {
-		if r := l.runs[key].run; r != nil {
-			p.schedule(l, flow.Slot(key), r)
+		if l.runs[key].run != nil {
+			p.schedule(l, flow.Slot(key))
 		}
 	}
 }
@@ -402,10 +402,10 @@ func (p *patterns[K, T, R]) begin(l *lane[T], key flow.Slot, at flow.Timestamp, 
 
 // pause lets time go by for a key.
 func (p *patterns[K, T, R]) pause(l *lane[T], key flow.Slot, now flow.Timestamp) error {
-	r := l.run(key)
-	if r == nil {
+	if !l.has(key) || !l.runs[key].still.Due(now) {
 		return nil
 	}
+	r := l.runs[key].run
 	p.work(l, key, now, nil)
 	before := r.Partials()
 	l.machine.Limits.Room = p.cfg.Total - p.total + before
@@ -440,10 +440,10 @@ func (p *patterns[K, T, R]) changed(l *lane[T], key flow.Slot, r *nfa.Run[T], be
 		l.machine.Spare(r)
 	case !had:
 		p.set(l, key, r)
-		p.schedule(l, key, r)
+		p.schedule(l, key)
 	default:
 		l.runs[key].still = r.Still()
-		p.schedule(l, key, r)
+		p.schedule(l, key)
 	}
 }
 
@@ -467,11 +467,11 @@ func (p *patterns[K, T, R]) set(l *lane[T], key flow.Slot, r *nfa.Run[T]) {
 }
 
 // schedule notes when time alone brings something for a key.
-func (p *patterns[K, T, R]) schedule(l *lane[T], key flow.Slot, r *nfa.Run[T]) {
+func (p *patterns[K, T, R]) schedule(l *lane[T], key flow.Slot) {
 	if !l.prog.Timed() {
 		return
 	}
-	if at := l.machine.Deadline(r); at != flow.EndOfTime {
+	if at := l.runs[key].still.Deadline(); at != flow.EndOfTime {
 		p.due.add(dueTime{at, p.keys.Group(key.Page()), key})
 	}
 }
@@ -479,8 +479,8 @@ func (p *patterns[K, T, R]) schedule(l *lane[T], key flow.Slot, r *nfa.Run[T]) {
 // later notes the next moment of a key, one of whose moments has come.
 func (p *patterns[K, T, R]) later(key flow.Slot) {
 	for _, l := range p.offered {
-		if r := l.run(key); r != nil {
-			p.schedule(l, key, r)
+		if l.has(key) {
+			p.schedule(l, key)
 		}
 	}
 }

@@ -37,9 +37,6 @@ func addTicks(t, d flow.Timestamp) flow.Timestamp {
 	return flow.EndOfTime
 }
 
-// Deadline is when Advance is to be called at the latest, EndOfTime for never.
-func (m *Machine[T]) Deadline(r *Run[T]) flow.Timestamp { return r.due }
-
 func (m *Machine[T]) earliest(r *Run[T]) flow.Timestamp {
 	at := flow.EndOfTime
 	if !m.timed {

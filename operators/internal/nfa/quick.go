@@ -182,9 +182,15 @@ type Still struct {
 // Still is that of a key.
 func (r *Run[T]) Still() Still { return Still{r.due, r.nodes, r.asks} }
 
+// Deadline is when time brings something for a key at the earliest, EndOfTime for never.
+func (s *Still) Deadline() flow.Timestamp { return s.due }
+
+// Due tells whether time brings something up to now.
+func (s *Still) Due(now flow.Timestamp) bool { return s.due <= now && s.due != flow.EndOfTime }
+
 // Quiet tells whether an event changes nothing for a key, and whether it has become the event in work.
 func (m *Machine[T]) Quiet(s *Still, at flow.Timestamp, v *T) (quiet, looked bool) {
-	if m.quick == nil || m.Trace != nil || s.due <= at && s.due != flow.EndOfTime {
+	if m.quick == nil || m.Trace != nil || s.Due(at) {
 		return false, false
 	}
 	m.Look(at, v)
@@ -220,12 +226,12 @@ func (m *Machine[T]) Begins(said Said) bool {
 
 // Changes tells whether an event changes anything for a key.
 func (m *Machine[T]) Changes(s *Still, at flow.Timestamp, said Said) bool {
-	return s.due <= at && s.due != flow.EndOfTime || s.nodes&^m.quick.inert[said] != 0 || m.Begins(said)
+	return s.Due(at) || s.nodes&^m.quick.inert[said] != 0 || m.Begins(said)
 }
 
 // Ends tells whether an event ends all that a key has, and gives nothing.
 func (m *Machine[T]) Ends(s *Still, at flow.Timestamp, said Said) bool {
-	return (s.due > at || s.due == flow.EndOfTime) && s.nodes&^m.quick.ends[said] == 0 && !m.Begins(said)
+	return !s.Due(at) && s.nodes&^m.quick.ends[said] == 0 && !m.Begins(said)
 }
 
 // End makes a run empty, if none of its matches is done and waits. It returns how many partial matches there were.
