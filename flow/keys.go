@@ -6,6 +6,8 @@ import (
 	"unsafe"
 
 	"github.com/zeebo/xxh3"
+
+	"github.com/millrace-stream/millrace/internal/huge"
 )
 
 // keyTable interns the keys of one exchange within one task: each key has a dense slot while anybody holds it. Pages of 64 slots
@@ -18,15 +20,20 @@ type keyTable[K comparable] struct {
 	keys   []K
 	short  []shortKey // of keys, where they are strings
 	hashes []uint64
-	prints [][2]uint64 // 128-bit seeded fingerprint of the key
+	prints [][2]uint64 // 128-bit seeded fingerprint of the key, where sets ask for it
 	refs   []uint32
 	live   []uint64 // bitmap per page: slot holds a key
 	pages  []pageInfo
 	groups [KeyGroups][]uint32 // pages of a group
 	free   [KeyGroups][]Slot
-	// loose are slots that nobody may hold, looked through when they are many.
-	loose []Slot
-	seed  uint64
+	// loose are slots that nobody may hold, looked through when they are many; listed has a bit for each of them.
+	loose  []Slot
+	listed []uint64
+	// held is how many slots somebody holds, and peak how many it were of late.
+	held, peak int
+	seed       uint64
+	// printing: there are prints.
+	printing bool
 	// scope is the number of the partition that owns all keys, -1 where keys are stored by their group.
 	scope int
 	buf   []byte
@@ -130,14 +137,17 @@ func (t *keyTable[K]) find(k K, h uint64) Slot {
 // newPage adds a page to a group and returns its first slot.
 func (t *keyTable[K]) newPage(g uint16) Slot {
 	s := Slot(len(t.keys))
-	t.keys = append(t.keys, make([]K, PageSize)...)
-	t.hashes = append(t.hashes, make([]uint64, PageSize)...)
+	t.keys = huge.Grow(t.keys, PageSize)
+	t.hashes = huge.Grow(t.hashes, PageSize)
 	if t.code.short != nil {
-		t.short = append(t.short, make([]shortKey, PageSize)...)
+		t.short = huge.Grow(t.short, PageSize)
 	}
-	t.prints = append(t.prints, make([][2]uint64, PageSize)...)
-	t.refs = append(t.refs, make([]uint32, PageSize)...)
+	if t.printing {
+		t.prints = huge.Grow(t.prints, PageSize)
+	}
+	t.refs = huge.Grow(t.refs, PageSize)
 	t.live = append(t.live, 0)
+	t.listed = append(t.listed, 0)
 	t.groups[g] = append(t.groups[g], uint32(len(t.pages)))
 	t.pages = append(t.pages, pageInfo{g, uint32(len(t.groups[g]) - 1)})
 	return s
@@ -153,13 +163,36 @@ func (t *keyTable[K]) put(s Slot, k K, h uint64) {
 	if t.code.short != nil {
 		t.short[s] = t.code.short(k)
 	}
-	t.buf = t.code.append(t.buf[:0], k)
-	p := xxh3.Hash128Seed(t.buf, t.seed)
-	t.prints[s] = [2]uint64{p.Lo, p.Hi}
+	if t.printing {
+		t.print(s)
+	}
 	t.live[s/PageSize] |= 1 << (s % PageSize)
 	t.insert(h, s)
 	t.used++
-	t.loose = append(t.loose, s)
+	t.list(s)
+}
+
+// print makes the fingerprint of slot s.
+func (t *keyTable[K]) print(s Slot) {
+	t.buf = t.code.append(t.buf[:0], t.keys[s])
+	p := xxh3.Hash128Seed(t.buf, t.seed)
+	t.prints[s] = [2]uint64{p.Lo, p.Hi}
+}
+
+// printAll makes the fingerprints of all keys, and from now on those of new ones.
+func (t *keyTable[K]) printAll() {
+	if t.printing {
+		return
+	}
+	t.printing = true
+	t.prints = huge.Make[[2]uint64](len(t.keys))
+	for page, live := range t.live {
+		for i := range Slot(PageSize) {
+			if live>>i&1 != 0 {
+				t.print(Slot(page)*PageSize + i)
+			}
+		}
+	}
 }
 
 func (t *keyTable[K]) insert(h uint64, s Slot) {
@@ -171,7 +204,7 @@ func (t *keyTable[K]) insert(h uint64, s Slot) {
 }
 
 func (t *keyTable[K]) grow() {
-	t.idx = make([]uint64, 2*len(t.idx))
+	t.idx = huge.Make[uint64](2 * len(t.idx))
 	t.mask = uint64(len(t.idx) - 1)
 	for page, live := range t.live {
 		for i := range Slot(PageSize) {
@@ -183,27 +216,39 @@ func (t *keyTable[K]) grow() {
 	}
 }
 
-// keepLoose is how many slots that nobody holds may stay: keys that come again soon are then found where they were.
+// keepLoose is how many slots that nobody holds may stay in any case.
 const keepLoose = 1 << 14
 
-// sweep frees the slots that nobody holds, where they are many. It is called between batches only, since operators may use slots within one.
+// sweep frees the slots that nobody holds, where there are more than were held of late: keys that come again, as they do behind a window that has
+// fired, are found where they were. It is called between batches only, since operators may use slots within one.
 func (t *keyTable[K]) sweep() {
-	if len(t.loose) <= max(keepLoose, t.used/4) {
+	t.peak = max(t.held, t.peak-t.peak/256)
+	if t.used <= t.peak+t.peak/4+keepLoose {
 		return
 	}
 	var zero K
 	for _, s := range t.loose {
-		if t.refs[s] != 0 || t.live[s/PageSize]>>(s%PageSize)&1 == 0 {
+		page, bit := s/PageSize, uint64(1)<<(s%PageSize)
+		t.listed[page] &^= bit
+		if t.refs[s] != 0 || t.live[page]&bit == 0 {
 			continue
 		}
 		t.remove(t.hashes[s], s)
 		t.keys[s] = zero
-		t.live[s/PageSize] &^= 1 << (s % PageSize)
-		g := t.pages[s/PageSize].group
+		t.live[page] &^= bit
+		g := t.pages[page].group
 		t.free[g] = append(t.free[g], s)
 		t.used--
 	}
 	t.loose = t.loose[:0]
+}
+
+// list puts slot s among the loose ones.
+func (t *keyTable[K]) list(s Slot) {
+	if page, bit := s/PageSize, uint64(1)<<(s%PageSize); t.listed[page]&bit == 0 {
+		t.listed[page] |= bit
+		t.loose = append(t.loose, s)
+	}
 }
 
 // remove takes the entry of slot s out, moving back those that had to step over it.
@@ -223,12 +268,18 @@ func (t *keyTable[K]) remove(h uint64, s Slot) {
 	t.idx[hole] = 0
 }
 
-func (t *keyTable[K]) retain(s Slot) { t.refs[s]++ }
+func (t *keyTable[K]) retain(s Slot) {
+	if t.refs[s] == 0 {
+		t.held++
+	}
+	t.refs[s]++
+}
 
 func (t *keyTable[K]) release(s Slot) {
 	t.refs[s]--
 	if t.refs[s] == 0 {
-		t.loose = append(t.loose, s)
+		t.held--
+		t.list(s)
 	}
 }
 
@@ -337,7 +388,7 @@ func OpenKeys[K comparable](rt Runtime, k *Keys[K]) error {
 
 func (k *Keys[K]) grow(s Slot) {
 	if int(s) >= len(k.refs) {
-		k.refs = append(k.refs, make([]uint32, len(k.t.keys)-len(k.refs))...)
+		k.refs = huge.Grow(k.refs, len(k.t.keys)-len(k.refs))
 	}
 }
 

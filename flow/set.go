@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"time"
+
+	"github.com/millrace-stream/millrace/internal/huge"
 )
 
 // DefaultMaxEntries caps a Set.
@@ -59,6 +61,7 @@ const setChunkEntry = 26
 func OpenSet[ID comparable](rt Runtime, name string, s *Set[ID], ttl time.Duration) error {
 	st := rt.n.state()
 	k, ok := st.keys.(interface {
+		print()
 		printsOf([]Slot, [][2]uint64)
 		groupOf(Slot) uint16
 	})
@@ -76,6 +79,7 @@ func OpenSet[ID comparable](rt Runtime, name string, s *Set[ID], ttl time.Durati
 	if s.MaxEntries <= 0 {
 		s.MaxEntries = DefaultMaxEntries
 	}
+	k.print()
 	s.s, s.nt, s.prints, s.groupOf, s.ttl = st, rt.n, k.printsOf, k.groupOf, Timestamp(ttl)
 	s.chunks = map[int64][]byte{}
 	s.space = st.nextSpace("set", name, fmt.Sprintf("%s/%d", s.code.id, ttl), s)
@@ -104,6 +108,8 @@ func OpenSet[ID comparable](rt Runtime, name string, s *Set[ID], ttl time.Durati
 		return nil
 	})
 }
+
+func (k *Keys[K]) print() { k.t.printAll() }
 
 // printsOf fills prints with those of keys.
 func (k *Keys[K]) printsOf(keys []Slot, prints [][2]uint64) {
@@ -242,7 +248,7 @@ func (s *Set[ID]) gen(n int64) *setGen {
 	if i > 0 { // it will hold about as many as the one before
 		size = min(len(s.gens[i-1].tags), 1<<20)
 	}
-	g := &setGen{number: n, tags: make([]uint64, size), rest: make([]setRest, size), mask: uint64(size - 1)}
+	g := &setGen{number: n, tags: huge.Make[uint64](size), rest: huge.Make[setRest](size), mask: uint64(size - 1)}
 	s.gens = append(s.gens, nil)
 	copy(s.gens[i+1:], s.gens[i:])
 	s.gens[i] = g
@@ -283,7 +289,7 @@ func (g *setGen) put(lo, hi uint64, until Timestamp) bool {
 
 func (g *setGen) grow() {
 	tags, rest := g.tags, g.rest
-	g.tags, g.rest = make([]uint64, 2*len(tags)), make([]setRest, 2*len(tags))
+	g.tags, g.rest = huge.Make[uint64](2*len(tags)), huge.Make[setRest](2*len(tags))
 	g.mask = uint64(len(g.tags) - 1)
 	for i, lo := range tags {
 		if lo != 0 {

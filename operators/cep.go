@@ -37,7 +37,10 @@ func (m Matched[K, T, R]) Late() flow.Stream[flow.Late[T]] { return m.late }
 // again.
 //
 // Errors: f that fails for good, and conditions that panic, stop the topology, since time, and no record, has called them; a transient
-// error of f is tried again, and nothing is lost. With cep.ProcessingTime the record that completed the match takes the blame.
+// error of f is tried again, and nothing is lost. With cep.ProcessingTime the record that completed the match takes the blame. So does an event
+// at which a condition panics that is asked when it comes: where all conditions ask the event alone.
+//
+// Where nothing but CEP stands behind the KeyBy, the key of an event that no step can take is not asked for.
 func CEP[K comparable, T, R any](s flow.KeyedStream[K, T], name string, p cep.Pattern[T], f func(ctx context.Context, m cep.Match[K, T]) (R, error), opts ...cep.Option) Matched[K, T, R] {
 	prog, problems := p.Compile()
 	b := configurePatterns(s, name, []program[T]{{prog: prog, inForce: true}}, problems, f, opts)

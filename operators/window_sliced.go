@@ -9,6 +9,7 @@ import (
 	"sort"
 
 	"github.com/millrace-stream/millrace/flow"
+	"github.com/millrace-stream/millrace/internal/huge"
 	"github.com/millrace-stream/millrace/operators/agg"
 	"github.com/millrace-stream/millrace/operators/window"
 )
@@ -221,7 +222,7 @@ func (t *sliced[K, T, R]) accumulator(p *pane, key flow.Slot) agg.Slot {
 			n = len(s.keys)
 		}
 		n = max(n/agg.BlockSize, block+1)
-		p.base = append(p.base, make([]agg.Slot, n-len(p.base))...)
+		p.base = huge.Grow(p.base, n-len(p.base))
 		p.present = append(p.present, make([]uint16, n-len(p.present))...)
 	}
 	base := p.base[block]

@@ -113,8 +113,12 @@ func Ratios(dir string) ([]Ratio, error) {
 	}
 	var found []Ratio
 	for _, bare := range all {
-		if pair, ok := strings.CutSuffix(bare.Scenario, "-bare"); ok {
-			r, err := RatioOf(bare, of[pair+"-clickhouse"])
+		pair, path := strings.CutSuffix(bare.Scenario, "-bare")
+		if pair += "-clickhouse"; !path {
+			pair, path = strings.CutSuffix(bare.Scenario, "-ekuiper")
+		}
+		if path {
+			r, err := RatioOf(bare, of[pair])
 			if err != nil {
 				return nil, err
 			}

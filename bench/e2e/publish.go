@@ -86,6 +86,7 @@ type publisher struct {
 	sent  int64
 	acked atomic.Int64
 	bad   atomic.Int64
+	buf   []byte
 	wake  chan struct{}
 }
 

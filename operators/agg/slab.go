@@ -1,6 +1,10 @@
 package agg
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"github.com/millrace-stream/millrace/internal/huge"
+)
 
 // slab is flat memory for accumulators: rows of one size in chunks that never move. Chunks of rows without pointers are
 // allocated as words, which the garbage collector does not look into.
@@ -20,6 +24,9 @@ type slab struct {
 
 // chunkBytes is what a chunk has at most, unless a block of rows is larger.
 const chunkBytes = 64 << 10
+
+// largestPiece is the most memory that is taken at once.
+const largestPiece = 16 << 20
 
 // setStride fixes the row size. It is called once, before the first grow.
 func (b *slab) setStride(n uintptr) {
@@ -57,8 +64,19 @@ func (b *slab) find(slots []Slot) {
 // newRows is a slab of rows without pointers, whose size is not known yet.
 func newRows() *slab {
 	b := &slab{}
+	// Chunks of large slabs are cut from larger pieces, on large pages.
+	var piece []uint64
 	b.alloc = func(n int) unsafe.Pointer {
-		return unsafe.Pointer(unsafe.SliceData(make([]uint64, max(1, uintptr(n)*b.stride/8))))
+		words := int(max(1, uintptr(n)*b.stride/8))
+		if has := uintptr(len(b.chunks)) * chunkBytes; len(piece) < words && has >= huge.From {
+			piece = huge.Make[uint64](int(max(huge.From, min(has/2, largestPiece))) / 8 / words * words)
+		}
+		if len(piece) < words {
+			return unsafe.Pointer(unsafe.SliceData(make([]uint64, words)))
+		}
+		c := piece[:words:words]
+		piece = piece[words:]
+		return unsafe.Pointer(unsafe.SliceData(c))
 	}
 	b.empty = func(p unsafe.Pointer, n int) { clear(unsafe.Slice((*uint64)(p), uintptr(n)*b.stride/8)) }
 	return b

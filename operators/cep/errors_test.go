@@ -132,6 +132,15 @@ func TestAConditionThatPanics(t *testing.T) {
 	require.ErrorIs(t, err, flow.ErrPanic)
 	require.ErrorContains(t, err, "oh")
 
+	// Conditions of the event alone are asked when it comes: it takes the blame, and nothing has changed.
+	l = newLab(t, p)
+	l.letters = true
+	l.Kill()
+	l.Restart()
+	require.Empty(t, l.gives("a:x1@1 a:p2@2"))
+	require.Len(t, l.dead.Next(), 1)
+	require.Len(t, l.gives("a:y3@3 a:w4@9"), 1)
+
 	// By the clock the record goes to the dead letters, and what the key had stays.
 	l = clockLab(t, p)
 	l.letters = true

@@ -20,6 +20,7 @@ import (
 const usage = `e2ebench measures whole paths with real servers, which it starts.
 
   e2ebench pair mqtt|rocketmq|kafka [flags]   a path against a bare loop over the same client, in turns
+  e2ebench pair ekuiper -ekuiper DIR [flags]  a rule as a topology against the same rule in eKuiper, in turns
   e2ebench latency [flags]                    MQTT to ClickHouse at 80 % of the rate that it sustains
   e2ebench durability [flags]                 the main job in process: state in memory, and in files with epochs of 1 s and 100 ms
   e2ebench recovery [flags]                   the time from a start behind a SIGKILL to the first record
@@ -123,13 +124,17 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) error {
 
 func pair(ctx context.Context, args []string, out, errOut io.Writer) (err error) {
 	if len(args) == 0 {
-		return errors.New("pair takes mqtt, rocketmq or kafka")
+		return errors.New("pair takes mqtt, rocketmq, kafka or ekuiper")
 	}
 	f := newFlags("pair", errOut)
-	f.Int64Var(&f.set.Events, "events", 0, "records of a run; 0 means 200,000 for mqtt and 3,000,000 for the others")
+	f.Int64Var(&f.set.Events, "events", 0, "records of a run; 0 means 200,000 for mqtt, 1,000,000 for ekuiper and 3,000,000 for the others")
 	window := f.Int("window", 0, "mqtt: messages that the broker leaves unacked, by a broker of its own; 0 takes the shared one")
+	ekuiper := f.String("ekuiper", "", "ekuiper: the folder that has its program kuiperd and its folder etc, as bench/peers/ekuiper/build makes it")
 	if err := f.Parse(args[1:]); err != nil {
 		return err
+	}
+	if args[0] == "ekuiper" && *ekuiper == "" {
+		return errors.New("pair ekuiper needs -ekuiper DIR: bench/peers/ekuiper/build DIR makes it")
 	}
 	servers, down, err := up(ctx, args[0], *window, f.note)
 	if err != nil {
@@ -146,8 +151,11 @@ func pair(ctx context.Context, args []string, out, errOut io.Writer) (err error)
 		bare, path = e2e.RocketMQ(servers)
 	case "kafka":
 		bare, path = e2e.Kafka(servers)
+	case "ekuiper":
+		events = 1_000_000
+		bare, path = e2e.Rule(servers, *ekuiper)
 	default:
-		return fmt.Errorf("there is no pair %q: mqtt, rocketmq, kafka", args[0])
+		return fmt.Errorf("there is no pair %q: mqtt, rocketmq, kafka, ekuiper", args[0])
 	}
 	if f.set.Events == 0 {
 		f.set.Events = events

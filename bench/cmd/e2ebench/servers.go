@@ -17,6 +17,7 @@ func up(ctx context.Context, path string, window int, note func(string)) (s e2e.
 		"mqtt":     {services.Mosquitto, services.ClickHouse},
 		"rocketmq": {services.RocketNameSrv, services.RocketBroker, services.ClickHouse},
 		"kafka":    {services.Kafka, services.ClickHouse},
+		"ekuiper":  {services.Mosquitto},
 	}[path]
 	logf := func(format string, args ...any) { note(fmt.Sprintf(format, args...)) }
 	down = func() error { return nil }
