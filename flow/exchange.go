@@ -132,13 +132,20 @@ func (k *keyedEntry[K, T]) pushScreened(hashes []uint64, batch []Record[T]) {
 				k.places = append(k.places, int32(i))
 			}
 		}
-		if len(k.places) > 0 {
-			had, bad := keysAt(k.key, part, k.places, k.keys)
-			if bad != nil {
-				n, err, fate = int(k.places[had]), bad, k.nt.fate
-				k.places = k.places[:had]
+		var failed error
+		switch need := len(k.places); {
+		case need == n && n > 0:
+			if n, failed = keysOf(k.key, part[:n], k.keys); n > 0 {
+				k.lookup(k.keys[:n], hashes, k.slots)
 			}
-			k.find(hashes)
+		case need > 0:
+			if need, failed = keysAt(k.key, part, k.places, k.keys); failed != nil {
+				n = int(k.places[need])
+			}
+			k.find(k.places[:need], hashes)
+		}
+		if failed != nil {
+			err, fate = failed, k.nt.fate
 		}
 		if n > 0 {
 			k.screen.pushScreened(k.slots[:n], notes[:n], part[:n])
@@ -153,25 +160,35 @@ func (k *keyedEntry[K, T]) pushScreened(hashes []uint64, batch []Record[T]) {
 	}
 }
 
-// find looks up the keys of the records that need them, and puts their slots at the records' places.
-func (k *keyedEntry[K, T]) find(known []uint64) {
-	keys := k.keys[:len(k.places)]
-	if cap(k.hashes) < len(keys) {
-		k.hashes = make([]uint64, MaxBatch)
-	}
-	hashes := k.hashes[:len(keys)]
+// find looks up keys, of the records at places, and puts their slots at the records' places.
+func (k *keyedEntry[K, T]) find(places []int32, known []uint64) {
+	var hashes []uint64
 	if known != nil {
-		for j, i := range k.places {
+		hashes = k.room(len(places))
+		for j, i := range places {
 			hashes[j] = known[i]
 		}
-	} else {
+	}
+	k.lookup(k.keys[:len(places)], hashes, k.found)
+	for j, i := range places {
+		k.slots[i] = k.found[j]
+	}
+}
+
+// lookup looks up keys, whose hashes are known or nil.
+func (k *keyedEntry[K, T]) lookup(keys []K, hashes []uint64, slots []Slot) {
+	if hashes == nil {
+		hashes = k.room(len(keys))
 		k.code.hashAll(keys, hashes)
 	}
-	slots := k.found[:len(keys)]
-	k.tab.lookup(keys, hashes, slots)
-	for j, i := range k.places {
-		k.slots[i] = slots[j]
+	k.tab.lookup(keys, hashes[:len(keys)], slots[:len(keys)])
+}
+
+func (k *keyedEntry[K, T]) room(n int) []uint64 {
+	if cap(k.hashes) < n {
+		k.hashes = make([]uint64, max(MaxBatch, n))
 	}
+	return k.hashes[:n]
 }
 
 // keysAt is keysOf for the records at some places.
@@ -204,11 +221,7 @@ func (k *keyedEntry[K, T]) pushKeys(batch []Record[T]) {
 	if len(batch) == 0 {
 		return
 	}
-	keys := k.keys[:len(batch)]
-	if cap(k.hashes) < len(keys) {
-		k.hashes = make([]uint64, max(MaxBatch, len(keys)))
-	}
-	h := k.hashes[:len(keys)]
+	keys, h := k.keys[:len(batch)], k.room(len(batch))
 	k.code.hashAll(keys, h)
 	k.pushHashed(h, keys, batch)
 }

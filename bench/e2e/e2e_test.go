@@ -57,6 +57,19 @@ func TestRocketMQ(t *testing.T) {
 	pair(t, bare, path, 20_000)
 }
 
+// The rule that eKuiper is measured beside. eKuiper itself is not there in tests.
+func TestRule(t *testing.T) {
+	t.Parallel()
+	peer, path := e2e.Rule(e2e.Of(services.Need(t, services.Mosquitto)), t.TempDir())
+	r, err := e2e.Measure(t.Context(), path, harness.Settings{Events: 20_000, Runs: 2}, nil)
+	require.NoError(t, err)
+	for _, x := range r.Runs {
+		require.EqualValues(t, 20_000, x.Events)
+	}
+	_, err = e2e.Measure(t.Context(), peer, harness.Settings{Events: 20_000, Runs: 1}, nil)
+	require.ErrorContains(t, err, "the folder of eKuiper has to have its etc")
+}
+
 func TestDurability(t *testing.T) {
 	t.Parallel()
 	rs, err := e2e.Turns(t.Context(), e2e.Durability(), harness.Settings{Events: 20_000}, nil)

@@ -98,7 +98,7 @@ func (k *kuiper) set(ctx context.Context) error {
 	if err := k.call(ctx, http.MethodPost, "/rules", map[string]any{
 		"id": "rule", "sql": ruleSQL,
 		"actions": []any{map[string]any{"mqtt": map[string]any{"server": "tcp://" + k.mqtt, "topic": k.topic + "/out", "qos": 1, "sendSingle": true}}},
-		"options": map[string]any{"bufferLength": 4 * ruleAhead, "planOptimizeStrategy": map[string]any{"enableIncrementalWindow": true}},
+		"options": map[string]any{"bufferLength": 4 * ruleAhead},
 	}, nil); err != nil {
 		return err
 	}

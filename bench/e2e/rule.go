@@ -12,6 +12,7 @@ import (
 	"github.com/millrace-stream/millrace/bench/harness"
 	"github.com/millrace-stream/millrace/flow"
 	"github.com/millrace-stream/millrace/flow/codec"
+	"github.com/millrace-stream/millrace/flow/state"
 	"github.com/millrace-stream/millrace/flow/watermark"
 	"github.com/millrace-stream/millrace/internal/mqttclient"
 	"github.com/millrace-stream/millrace/operators"
@@ -218,7 +219,7 @@ func (t *ruleTopology) failed() <-chan struct{} { return t.run.Done() }
 
 func (t *ruleTopology) topology() *flow.Topology {
 	broker := []string{"tcp://" + t.mqtt}
-	top := flow.New("rule", quiet(), flow.WithParallelism(1))
+	top := flow.New("rule", quiet(), flow.WithParallelism(1), flow.WithStore(state.InMemory()), flow.AcceptRepeats())
 	raw := flow.From(top, "mqtt", mqttsource.Source(mqttsource.Config{
 		Brokers: broker, Topics: []string{t.topic + "/in/#"}, ClientID: t.topic + "-source", QoS: new(byte(0)), CleanSession: true, Buffer: 2 * ruleAhead,
 	}, t.codec))
