@@ -140,6 +140,7 @@ func (p *patterns[K, T, R]) openLane(l *lane[T]) {
 const (
 	noteKept = 1 << (16 + iota)
 	noteLate
+	noteTimed
 	notePassed flow.Note = 0
 )
 
@@ -156,6 +157,8 @@ func (p *patterns[K, T, R]) note(r *flow.Record[T]) flow.Note {
 		return notePassed
 	case nfa.Kept:
 		return flow.NeedsKey | noteKept | flow.Note(said)
+	case nfa.Timed:
+		return flow.NeedsKey | noteTimed | flow.Note(said)
 	default:
 		return flow.NeedsKey | flow.Note(said)
 	}
@@ -205,12 +208,23 @@ func (p *patterns[K, T, R]) receive(key flow.Slot, note flow.Note, r *flow.Recor
 		p.refuse(key, r, "late", "it has no time")
 	case note&noteLate != 0:
 		p.refuse(key, r, "late", "the watermark has reached its time, and what comes before it in order of time is decided")
+	case note&noteTimed != 0 && p.untouched(key, r.Time):
 	case p.events.n >= p.cfg.Waiting:
 		p.refuse(key, r, "over_limit", fmt.Sprintf("%d events wait for the watermark already (cep.MaxWaiting)", p.cfg.Waiting))
 	default:
 		return p.events.add(key, r.Time, &r.Value, nfa.Said(note), note&noteKept != 0)
 	}
 	return nil
+}
+
+// untouched tells whether an event that only brings time changes nothing for a key.
+func (p *patterns[K, T, R]) untouched(key flow.Slot, at flow.Timestamp) bool {
+	l := p.lanes[0]
+	var s *nfa.Still
+	if l.has(key) {
+		s = &l.runs[key].still
+	}
+	return l.machine.Untouched(s, at, p.wm)
 }
 
 // Process is the same for one record.

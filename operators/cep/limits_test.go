@@ -137,8 +137,18 @@ func TestWhatChangesNothingDoesNotWait(t *testing.T) {
 	require.EqualValues(t, 1, over(relaxed, "a:x1@5 a:o2@5 a:y3@5 b:o4@5 a:y5@5"), "the third that a step could take")
 	require.EqualValues(t, 4, over(cep.Begin("x", is("x")).Next("y", is("y")), others), "three of them, and what raises the watermark")
 	require.Zero(t, over(relaxed.Within(time.Second), others))
-	require.EqualValues(t, 4, over(relaxed.Within(time.Second).AfterMatch(cep.SkipToNext()), others), "times of matches that wait")
-	require.EqualValues(t, 4, over(cep.Begin("x", is("x")).NotFollowedBy("y", is("y")).Within(time.Second), others), "times of matches by time")
+
+	// Where matches have the time of the key's next event, those do not wait that come before any bound.
+	skipping, absent := relaxed.Within(time.Second).AfterMatch(cep.SkipToNext()), cep.Begin("x", is("x")).NotFollowedBy("y", is("y")).Within(time.Second)
+	for _, p := range []cep.Pattern[beat]{skipping, absent} {
+		require.EqualValues(t, 1, over(p, others), "x1 and y5 wait, and there is no room for what raises the watermark")
+	}
+	l := newLab(t, absent)
+	require.Equal(t, list("a x=x1 @6.999999999"), l.gives("a:x1@5 b:o9@5 a:o2@5.5 a:o3@7 a:o4@9"), "the first watermark behind the bound")
+	l = newLab(t, absent)
+	require.Empty(t, l.gives("a:x1@5 a:o2@5.5"))
+	l.Crash()
+	require.Equal(t, list("a x=x1 @7.999999999"), l.gives("a:o3@5.9 a:o4@8 a:o5@9"))
 }
 
 // A key without partial matches has no state, in the store neither, and its name is forgotten.

@@ -31,6 +31,8 @@ type Fate uint8
 const (
 	// Passed changes nothing.
 	Passed Fate = iota
+	// Timed changes nothing but that time comes to it: see Untouched.
+	Timed
 	// Seen may end partial matches, and is taken by none.
 	Seen
 	// Kept may be taken.
@@ -72,8 +74,9 @@ func (p *Program[T]) quicken() *quick {
 
 func (p *Program[T]) fate(said uint16, inert uint64) Fate {
 	// What time lets out has the time of the event that shows that it is up, or of the watermark: those of a strategy that were waiting, and
-	// those that are pending. There no event may pass.
-	passed := p.pattern.Skip == SkipNone || !p.timed
+	// those that are pending. There no event may pass unseen.
+	byTime := p.pattern.Skip != SkipNone && p.timed
+	still := true
 	for i, n := range p.nodes {
 		for _, e := range n.edges {
 			if e.action == take && p.said(e.when, said) {
@@ -82,16 +85,29 @@ func (p *Program[T]) fate(said uint16, inert uint64) Fate {
 		}
 		switch n.kind {
 		case final, stop: // partial matches are never there
+			continue
 		case pending:
-			passed = false
-		default:
-			passed = passed && inert>>i&1 != 0
+			byTime = true
 		}
+		still = still && inert>>i&1 != 0
 	}
-	if passed {
+	switch {
+	case still && !byTime:
 		return Passed
+	case still && p.spanned():
+		return Timed
 	}
 	return Seen
+}
+
+// spanned tells whether partial matches end by the time since their first event, and by no other.
+func (p *Program[T]) spanned() bool {
+	for _, n := range p.nodes {
+		if n.bound > 0 || n.kind == absent {
+			return false
+		}
+	}
+	return p.within > 0
 }
 
 // asksAt is what conditions may be asked at a node, those included that it leads to without an event.
@@ -187,6 +203,12 @@ func (s *Still) Deadline() flow.Timestamp { return s.due }
 
 // Due tells whether time brings something up to now.
 func (s *Still) Due(now flow.Timestamp) bool { return s.due <= now && s.due != flow.EndOfTime }
+
+// Untouched tells whether a Timed event at a time changes nothing for a key, of which s is nil where it has nothing, when all events up to
+// done have had their turn: partial matches that are still to begin end behind it, and none of those that are there has ended by then.
+func (m *Machine[T]) Untouched(s *Still, at, done flow.Timestamp) bool {
+	return at <= addTicks(done, m.within) && (s == nil || !s.Due(at))
+}
 
 // Quiet tells whether an event changes nothing for a key, and whether it has become the event in work.
 func (m *Machine[T]) Quiet(s *Still, at flow.Timestamp, v *T) (quiet, looked bool) {
