@@ -205,17 +205,28 @@ const sideRows = 10_000
 
 func side(key int64) string { return "row-" + string(rune('a'+key%26)) }
 
+// sides is the bounded table of q13, by key.
+type sides []string
+
+func (t sides) Get(key int64) (string, bool) { return t[key], true }
+
+func (t sides) Lookup(_ context.Context, keys []int64, vals []string, found []bool) error {
+	for i, k := range keys {
+		vals[i], found[i] = t.Get(k)
+	}
+	return nil
+}
+
 func q13(s timed) flow.Stream[Row] {
-	table := make([]string, sideRows)
+	table := make(sides, sideRows)
 	for i := range table {
 		table[i] = side(int64(i))
 	}
-	from := operators.LookupFunc[int64, string](func(_ context.Context, key int64) (string, bool, error) { return table[key], true, nil })
-	return operators.Enrich(bids(s), "side", from, func(b numbered) int64 { return b.Auction % sideRows }, func(b numbered, with string, _ bool) (Row, error) {
+	return operators.Enrich(bids(s), "side", table, func(b numbered) int64 { return b.Auction % sideRows }, func(b numbered, with string, _ bool) (Row, error) {
 		r := row(b)
 		r.Text = with
 		return r, nil
-	}, operators.Cache(time.Hour, sideRows))
+	})
 }
 
 func q14(s timed) flow.Stream[Row] {
@@ -357,12 +368,34 @@ func q22(s timed) flow.Stream[Row] {
 	return mapped(func(b numbered) Row { r := row(b); r.Text = directories(b.URL); return r })(s)
 }
 
+// directories is the fourth to sixth part between slashes.
 func directories(url string) string {
-	parts := strings.SplitN(url, "/", 7)
-	if len(parts) < 6 {
+	from := slash(url, 3)
+	if from < 0 {
 		return ""
 	}
-	return parts[3] + "/" + parts[4] + "/" + parts[5]
+	rest := url[from+1:]
+	to := slash(rest, 2)
+	if to < 0 {
+		return ""
+	}
+	if end := strings.IndexByte(rest[to+1:], '/'); end >= 0 {
+		return rest[:to+1+end]
+	}
+	return rest
+}
+
+// slash is where the nth slash of s is, -1 if there is none.
+func slash(s string, n int) int {
+	at := -1
+	for range n {
+		next := strings.IndexByte(s[at+1:], '/')
+		if next < 0 {
+			return -1
+		}
+		at += 1 + next
+	}
+	return at
 }
 
 type (
