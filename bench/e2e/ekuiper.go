@@ -53,7 +53,7 @@ func (k *kuiper) start(ctx context.Context) (err error) {
 	if err := os.WriteFile(filepath.Join(k.home, "etc", "mqtt_source.yaml"), []byte(source), 0o644); err != nil {
 		return err
 	}
-	ports, err := freePorts(3)
+	ports, err := freePorts(ctx, 3)
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func (k *kuiper) start(ctx context.Context) (err error) {
 	k.log.Reset()
 	k.ended = make(chan struct{})
 	k.n.Store(0)
-	k.cmd = exec.Command(filepath.Join(k.dir, "kuiperd"))
+	k.cmd = exec.CommandContext(context.WithoutCancel(ctx), filepath.Join(k.dir, "kuiperd"))
 	k.cmd.Dir = k.home
 	k.cmd.Env = append(os.Environ(), "KuiperBaseKey="+k.home,
 		"KUIPER__BASIC__RESTIP=127.0.0.1", fmt.Sprintf("KUIPER__BASIC__RESTPORT=%d", ports[0]),
@@ -199,9 +199,9 @@ func (k *kuiper) stop(ctx context.Context) error {
 }
 
 // freePorts are ports that nobody listens on.
-func freePorts(n int) (ports []int, err error) {
+func freePorts(ctx context.Context, n int) (ports []int, err error) {
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, err
 		}
