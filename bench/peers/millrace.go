@@ -10,6 +10,7 @@ import (
 	"github.com/millrace-stream/millrace/bench/workload"
 	"github.com/millrace-stream/millrace/flow"
 	"github.com/millrace-stream/millrace/flow/codec"
+	"github.com/millrace-stream/millrace/flow/codec/fields"
 	"github.com/millrace-stream/millrace/flow/state"
 	"github.com/millrace-stream/millrace/operators"
 )
@@ -45,7 +46,7 @@ func millraceFMap(c codec.Codec[jobs.Reading]) program {
 	}
 }
 
-func knownFields() codec.Codec[jobs.Reading] { return jobs.ReadingCodec() }
+func knownFields() codec.Codec[jobs.Reading] { return jobs.ReadingCodec(fields.Alias()) }
 func defaultJSON() codec.Codec[jobs.Reading] { return codec.JSON[jobs.Reading]() }
 
 // decoded makes readings of payloads. They lie in one piece of memory, as in the answer of a broker: a new one for each thousand where the

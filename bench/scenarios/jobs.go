@@ -12,6 +12,7 @@ import (
 	"github.com/millrace-stream/millrace/bench/workload"
 	"github.com/millrace-stream/millrace/flow"
 	"github.com/millrace-stream/millrace/flow/codec"
+	"github.com/millrace-stream/millrace/flow/codec/fields"
 	"github.com/millrace-stream/millrace/flow/state"
 	"github.com/millrace-stream/millrace/flow/state/pebble"
 	"github.com/millrace-stream/millrace/operators/cep"
@@ -49,7 +50,7 @@ func references() []reference {
 			pattern(cep.Begin("first", first).Next("second", second).Next("third", third).Within(10*time.Second)), nothing, itself)},
 		{name: "Ef", job: workload.Ef(), floor: workload.FloorEf, p2: true, add: events(
 			pattern(cep.Begin("first", first).FollowedBy("second", second).FollowedBy("third", third).Within(10*time.Second)), nothing, itself)},
-		{name: "F", job: workload.F(), floor: workload.FloorF, add: payloads(jobs.ReadingCodec()), p2: true},
+		{name: "F", job: workload.F(), floor: workload.FloorF, add: payloads(jobs.ReadingCodec(fields.Alias())), p2: true},
 		{name: "F-json", job: workload.F(), floor: workload.FloorF, add: payloads(codec.JSON[jobs.Reading]())},
 	}
 }
