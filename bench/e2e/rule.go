@@ -53,6 +53,8 @@ type ruleEngine interface {
 	start(ctx context.Context) error
 	// received is how many readings it has read, at least.
 	received() int64
+	// cpu is its processor time so far, as far as it is not this process's.
+	cpu() time.Duration
 	// failed is closed when it has ended by itself.
 	failed() <-chan struct{}
 	stop(ctx context.Context) error
@@ -114,6 +116,7 @@ func (r *rule) Run(ctx context.Context, l *harness.Load, m *harness.Meter) error
 		return err
 	}
 	defer pub.conn.Goodbye(false)
+	m.Outside(r.engine.cpu)
 	out := make([]int64, 0, 64)
 	for {
 		first, n := l.Take(ctx, 64)
@@ -214,6 +217,7 @@ type ruleTopology struct {
 	run         *running
 }
 
+func (t *ruleTopology) cpu() time.Duration      { return 0 }
 func (t *ruleTopology) received() int64         { return t.codec.n.Load() }
 func (t *ruleTopology) failed() <-chan struct{} { return t.run.Done() }
 

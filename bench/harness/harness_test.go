@@ -53,6 +53,28 @@ func TestClosedLoadCountsEachEvent(t *testing.T) {
 	require.Positive(t, r.Epochs.N)
 }
 
+// outside is a scenario that lets another process work, which takes a second for each of two looks at it.
+type outside struct{ looks time.Duration }
+
+func (o *outside) Name() string  { return "outside" }
+func (o *outside) About() string { return "" }
+func (o *outside) Run(ctx context.Context, l *harness.Load, m *harness.Meter) error {
+	m.Outside(func() time.Duration {
+		o.looks++
+		return o.looks * time.Second
+	})
+	for _, n := l.Take(ctx, 10); n > 0; _, n = l.Take(ctx, 10) {
+		m.Count(int64(n))
+	}
+	return nil
+}
+
+func TestProcessorTimeOutside(t *testing.T) {
+	r, err := harness.Measure(t.Context(), &outside{}, harness.Settings{Events: 1000, Runs: 1}, nil)
+	require.NoError(t, err)
+	require.InDelta(t, 1000, r.Runs[0].CPU, 500, "a second for 1,000 events, and what this process needs besides")
+}
+
 func TestLossAndRepeatsAreSeen(t *testing.T) {
 	r := measured(t, through(true, func(_ context.Context, n int64) (int64, error) {
 		if n%100 == 7 {

@@ -8,6 +8,7 @@ import (
 	"runtime/metrics"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -40,6 +41,8 @@ type Meter struct {
 	start chan struct{} // closed at the first event
 	// profile is nil where none is wanted; nodes is what it tells.
 	profile *profiler
+	// outside is the processor time of other processes, nil if none counts.
+	outside atomic.Pointer[func() time.Duration]
 	nodes   []NodeTime
 }
 
@@ -82,7 +85,7 @@ func (m *Meter) End() {
 	}
 }
 
-func (m *Meter) now() *state { return &state{used(), time.Now(), m.load.Taken(), peakRSS()} }
+func (m *Meter) now() *state { return &state{m.used(), time.Now(), m.load.Taken(), peakRSS()} }
 
 // Count is Done for n results that nobody asks the time of: with closed loads, where each event need not come out once.
 func (m *Meter) Count(n int64) {
@@ -192,6 +195,21 @@ func used() usage {
 	}
 }
 
+// Outside counts the processor time of other processes too, of which f tells how much they have had so far. Call it before the first event. Memory and
+// allocations remain those of this process.
+func (m *Meter) Outside(f func() time.Duration) {
+	m.outside.Store(&f)
+}
+
+// used is what this process has used so far, and what Outside counts.
+func (m *Meter) used() usage {
+	u := used()
+	if f := m.outside.Load(); f != nil {
+		u.cpu += (*f)()
+	}
+	return u
+}
+
 // forgetPeak makes the memory that earlier runs had no part of this one's: what is free goes back to the system, and the peak counts from
 // now. Where the system cannot, the peak is that of the process.
 func forgetPeak() {
@@ -225,7 +243,7 @@ func (m *Meter) begin(own bool) {
 		return
 	}
 	m.own = own
-	m.from, m.began, m.at = used(), time.Now(), m.load.Taken()
+	m.from, m.began, m.at = m.used(), time.Now(), m.load.Taken()
 	m.epochs = Epochs{}
 	m.times.Reset()
 }
