@@ -7,7 +7,7 @@ import (
 
 	"github.com/zeebo/xxh3"
 
-	"github.com/millrace-stream/millrace/internal/huge"
+	"github.com/millrace-stream/millrace/flow/huge"
 )
 
 // keyTable interns the keys of one exchange within one task: each key has a dense slot while anybody holds it. Pages of 64 slots

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/millrace-stream/millrace/internal/huge"
+	"github.com/millrace-stream/millrace/flow/huge"
 )
 
 // DefaultMaxEntries caps a Set.

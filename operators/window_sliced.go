@@ -9,7 +9,7 @@ import (
 	"sort"
 
 	"github.com/millrace-stream/millrace/flow"
-	"github.com/millrace-stream/millrace/internal/huge"
+	"github.com/millrace-stream/millrace/flow/huge"
 	"github.com/millrace-stream/millrace/operators/agg"
 	"github.com/millrace-stream/millrace/operators/window"
 )

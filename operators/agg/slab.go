@@ -3,7 +3,7 @@ package agg
 import (
 	"unsafe"
 
-	"github.com/millrace-stream/millrace/internal/huge"
+	"github.com/millrace-stream/millrace/flow/huge"
 )
 
 // slab is flat memory for accumulators: rows of one size in chunks that never move. Chunks of rows without pointers are

@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/millrace-stream/millrace/internal/huge"
+	"github.com/millrace-stream/millrace/flow/huge"
 )
 
 func TestGrow(t *testing.T) {
